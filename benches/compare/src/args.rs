@@ -1,0 +1,163 @@
+//! The command line, shared by the parent and the processes it starts.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::Result;
+use crate::engine::Name;
+
+/// The sizes of key and outcome that the program is compiled for.
+pub const SHAPES: [(usize, usize); 4] = [(16, 32), (16, 256), (36, 32), (64, 32)];
+
+/// Measures oncelog beside other maps, caches and stores on one workload.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// Engines to measure, each in a process of its own.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "oncelog,dashmap,lmdb,sqlite"
+    )]
+    pub engines: Vec<Name>,
+    /// Workloads, always run in the order new, dup, miss, reopen.
+    #[arg(long, value_delimiter = ',', default_value = "new,dup,miss")]
+    pub workloads: Vec<Workload>,
+    /// Distinct keys a run inserts.
+    #[arg(long, default_value_t = 2_000_000)]
+    pub keys: u64,
+    /// Threads calling the engine.
+    #[arg(long, default_value_t = 2)]
+    pub threads: usize,
+    /// Keys per call; in a durable engine one call is one transaction.
+    #[arg(long, value_delimiter = ',', default_value = "1,64")]
+    pub batch: Vec<usize>,
+    /// What an answered call has survived.
+    #[arg(long, value_enum, default_value = "process")]
+    pub durability: Durability,
+    /// File to append the results to, one JSON object a line.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Repetitions of everything, in rotated order; the median is reported.
+    #[arg(long, default_value_t = 1)]
+    pub runs: usize,
+    /// Folder for the stores, which are deleted after each run.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Longest time for one measurement; the rate is over the keys done by then.
+    #[arg(long, default_value_t = 60.0)]
+    pub seconds_max: f64,
+    /// Length of a key.
+    #[arg(long, default_value_t = 16)]
+    pub key_bytes: usize,
+    /// Length of an outcome.
+    #[arg(long, default_value_t = 32)]
+    pub outcome_bytes: usize,
+    /// Seed of keys, outcomes and order.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What this process does for its parent.
+    #[arg(long, hide = true)]
+    pub role: Option<Role>,
+    /// Key indexes the store to reopen holds: start,end,start,end...
+    #[arg(long, hide = true, value_delimiter = ',')]
+    pub present: Vec<u64>,
+}
+
+/// One kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Workload {
+    /// Check-and-set of keys never seen, into a store that starts empty.
+    New,
+    /// Check-and-set of keys all present, in random order, reading the outcome.
+    Dup,
+    /// Look-up of keys never inserted.
+    Miss,
+    /// Opening a filled store whose process was killed.
+    Reopen,
+}
+
+impl Workload {
+    /// The name on the command line and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Workload::New => "new",
+            Workload::Dup => "dup",
+            Workload::Miss => "miss",
+            Workload::Reopen => "reopen",
+        }
+    }
+}
+
+/// The crash an answered call must survive, for the engines that can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Durability {
+    /// The end of the process, but not of the machine.
+    Process,
+    /// Loss of power: every call ends with a sync to stable storage.
+    Synced,
+}
+
+impl Durability {
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Durability::Process => "process",
+            Durability::Synced => "synced",
+        }
+    }
+}
+
+/// What a started process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Measures new, dup and miss on one store.
+    Measure,
+    /// Fills a store, says so and waits to be killed.
+    Fill,
+    /// Opens a store left by a killed process.
+    Open,
+}
+
+impl Role {
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Measure => "measure",
+            Role::Fill => "fill",
+            Role::Open => "open",
+        }
+    }
+}
+
+impl Args {
+    /// Refuses what no run could be made of.
+    pub fn check(&self) -> Result<()> {
+        if self.engines.is_empty() || self.workloads.is_empty() || self.batch.is_empty() {
+            return Err("name at least one engine, one workload and one batch size".into());
+        }
+        if self.threads == 0 || self.runs == 0 || self.batch.contains(&0) {
+            return Err("--threads, --runs and --batch start at 1".into());
+        }
+        if self.keys < self.threads as u64 {
+            return Err("--keys must give every thread at least one key".into());
+        }
+        if !SHAPES.contains(&(self.key_bytes, self.outcome_bytes)) {
+            let known: Vec<String> = SHAPES.iter().map(|(k, o)| format!("{k}/{o}")).collect();
+            return Err(format!(
+                "--key-bytes {} with --outcome-bytes {} is not compiled in; one of {}",
+                self.key_bytes,
+                self.outcome_bytes,
+                known.join(", "),
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Whether every call ends with a sync to stable storage.
+    pub fn synced(&self) -> bool {
+        self.durability == Durability::Synced
+    }
+}

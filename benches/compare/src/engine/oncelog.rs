@@ -1,0 +1,94 @@
+//! Oncelog, the engine of this repository.
+
+use oncelog::{Answer, Answers, Check, Lookups, Store};
+
+use super::{Engine, Item, Session, Setup};
+use crate::Result;
+use crate::tally::Tally;
+
+/// A store with default settings: records live 24 hours, background work has its thread.
+///
+/// Durability `process`: an answered call is in the page cache, so it survives the process
+/// being killed, but not a loss of power. `synced`: `sync` after every call, single or batch,
+/// also when it wrote nothing, for a duplicate may be of another thread's record that is not
+/// on the disk yet. A batch is one `check_and_set_many` or `get_many` with reused buffers; a
+/// single look-up is `contains`.
+#[derive(Debug)]
+pub struct Oncelog {
+    store: Store,
+    synced: bool,
+}
+
+/// A handle and the buffers it reuses.
+#[derive(Debug)]
+pub struct OncelogSession<'a> {
+    engine: &'a Oncelog,
+    answers: Answers,
+    lookups: Lookups,
+}
+
+impl<const K: usize, const V: usize> Engine<K, V> for Oncelog {
+    type Session<'a> = OncelogSession<'a>;
+
+    fn open(setup: &Setup<'_>) -> Result<Self> {
+        Ok(Oncelog {
+            store: Store::open(setup.dir)?,
+            synced: setup.synced,
+        })
+    }
+
+    fn session(&self) -> Result<Self::Session<'_>> {
+        let (answers, lookups) = (Answers::new(), Lookups::default());
+        Ok(OncelogSession {
+            engine: self,
+            answers,
+            lookups,
+        })
+    }
+}
+
+impl Oncelog {
+    #[inline]
+    fn finish(&self) -> Result<()> {
+        if self.synced {
+            self.store.sync()?;
+        }
+        Ok(())
+    }
+}
+
+impl<const K: usize, const V: usize> Session<K, V> for OncelogSession<'_> {
+    #[inline]
+    fn set(&mut self, (key, outcome): &Item<K, V>, tally: &mut Tally<V>) -> Result<()> {
+        match self.engine.store.check_and_set(key, outcome)? {
+            Check::New => tally.answer(0, None),
+            Check::Duplicate(record) => tally.answer(0, Some(record.outcome())),
+        }
+        self.engine.finish()
+    }
+
+    #[inline]
+    fn set_many(&mut self, items: &[Item<K, V>], tally: &mut Tally<V>) -> Result<()> {
+        self.engine
+            .store
+            .check_and_set_many(items, &mut self.answers)?;
+        for (at, answer) in self.answers.iter().enumerate() {
+            match answer {
+                Answer::New => tally.answer(at, None),
+                Answer::Duplicate(record) => tally.answer(at, Some(record.outcome())),
+            }
+        }
+        self.engine.finish()
+    }
+
+    #[inline]
+    fn has(&mut self, key: &[u8; K]) -> Result<bool> {
+        Ok(self.engine.store.contains(key)?)
+    }
+
+    #[inline]
+    fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize> {
+        self.engine.store.get_many(keys, &mut self.lookups)?;
+        Ok(self.lookups.iter().flatten().count())
+    }
+}

@@ -1,0 +1,36 @@
+//! Measures oncelog beside other maps, caches and stores on one workload.
+
+mod args;
+mod child;
+mod engine;
+mod keys;
+mod machine;
+mod report;
+mod runner;
+mod tally;
+mod workload;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Args;
+
+/// What every fallible step of the program returns.
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = args.check().and_then(|()| match args.role {
+        Some(role) => child::run(&args, role),
+        None => runner::run(&args),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Starts one process per engine and batch size, collects what they print and sums it up.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::Result;
+use crate::args::{Args, Role, Workload};
+use crate::engine::Name;
+use crate::machine;
+use crate::report::{self, Filled, Measured};
+
+/// Less than this to write back does not disturb the next process.
+const DIRTY_MAX: u64 = 10 << 20;
+const WRITEBACK_WAIT: Duration = Duration::from_secs(10);
+
+/// One process, or the two of a reopening.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    engine: Name,
+    batch: usize,
+    reopen: bool,
+}
+
+/// Runs everything the command line asks for.
+///
+/// An engine that fails does not end the run, but the program fails when all is done.
+pub fn run(args: &Args) -> Result<()> {
+    let base = base_dir(args)?;
+    let mut report = Report::create(args)?;
+    report.write(&machine::header(args, &base))?;
+    let slots = slots(args);
+    for round in 0..args.runs {
+        let mut order = slots.clone();
+        order.rotate_left(round % slots.len().max(1));
+        for slot in order {
+            let (name, batch) = (slot.engine.as_str(), slot.batch);
+            eprintln!("run {}/{}: {name}, batch {batch}", round + 1, args.runs);
+            if let Err(error) = run_slot(args, slot, &base, &mut report) {
+                eprintln!("FAILED: {name}, batch {batch}: {error}");
+                report
+                    .failures
+                    .push(format!("{name}, batch {batch}: {error}"));
+            }
+            wait_for_writeback(&base);
+        }
+    }
+    print!("\n{}", report::table(&report.results));
+    if report.failures.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} failed:\n  {}",
+        report.failures.len(),
+        report.failures.join("\n  ")
+    )
+    .into())
+}
+
+/// Every engine with every batch size, and one reopening of each that keeps anything.
+fn slots(args: &Args) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    let reopen = args.workloads.contains(&Workload::Reopen);
+    let measure = args
+        .workloads
+        .iter()
+        .any(|workload| *workload != Workload::Reopen);
+    for &batch in args.batch.iter().filter(|_| measure) {
+        let slot = |&engine| Slot {
+            engine,
+            batch,
+            reopen: false,
+        };
+        slots.extend(args.engines.iter().map(slot));
+    }
+    let batch = args.batch.iter().copied().max().unwrap_or(1);
+    for &engine in args.engines.iter().filter(|_| reopen) {
+        match engine.is_durable() {
+            true => slots.push(Slot {
+                engine,
+                batch,
+                reopen: true,
+            }),
+            false => eprintln!("{} keeps nothing to reopen", engine.as_str()),
+        }
+    }
+    slots
+}
+
+fn run_slot(args: &Args, slot: Slot, base: &Path, report: &mut Report) -> Result<()> {
+    let dir = tempfile::Builder::new()
+        .prefix("compare-")
+        .tempdir_in(base)?;
+    let present = if slot.reopen {
+        Some(fill_and_kill(args, slot, &dir)?)
+    } else {
+        None
+    };
+    let mut command = command(args, slot, dir.path())?;
+    match present {
+        Some(present) => command.args(["--role", Role::Open.as_str(), "--present", &present]),
+        None => command.args(["--role", Role::Measure.as_str()]),
+    };
+    let mut child = command.stdin(Stdio::null()).spawn()?;
+    let read = each_line(&mut child, |line| {
+        println!("{line}");
+        report.add(serde_json::from_str(line)?)?;
+        Ok(true)
+    });
+    let status = child.wait()?;
+    read?;
+    if !status.success() {
+        return Err(format!("the process ended with {status}").into());
+    }
+    Ok(())
+}
+
+/// Has a process fill the store, then kills it; returns the keys that are in it.
+fn fill_and_kill(args: &Args, slot: Slot, dir: &TempDir) -> Result<String> {
+    let mut command = command(args, slot, dir.path())?;
+    command.args(["--role", Role::Fill.as_str()]);
+    let mut child = command.stdin(Stdio::piped()).spawn()?;
+    let mut present = None;
+    let read = each_line(&mut child, |line| {
+        let filled: Filled = serde_json::from_str(line)?;
+        let numbers: Vec<String> = filled.filled.iter().map(u64::to_string).collect();
+        present = Some(numbers.join(","));
+        Ok(false)
+    });
+    child.kill()?;
+    child.wait()?;
+    read?;
+    present.ok_or_else(|| "the filling process ended before it was killed".into())
+}
+
+/// Passes on the lines a process prints until it ends or `take` has enough.
+fn each_line(child: &mut Child, mut take: impl FnMut(&str) -> Result<bool>) -> Result<()> {
+    let out = child.stdout.take().ok_or("the process has no output")?;
+    for line in BufReader::new(out).lines() {
+        if !take(&line?)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// This program again, for one engine and one batch size.
+fn command(args: &Args, slot: Slot, dir: &Path) -> Result<Command> {
+    let workloads: Vec<&str> = args
+        .workloads
+        .iter()
+        .map(|workload| workload.as_str())
+        .collect();
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["--engines", slot.engine.as_str()])
+        .args(["--workloads", &workloads.join(",")])
+        .args(["--durability", args.durability.as_str()])
+        .args(["--keys", &args.keys.to_string()])
+        .args(["--threads", &args.threads.to_string()])
+        .args(["--batch", &slot.batch.to_string()])
+        .args(["--seconds-max", &args.seconds_max.to_string()])
+        .args(["--key-bytes", &args.key_bytes.to_string()])
+        .args(["--outcome-bytes", &args.outcome_bytes.to_string()])
+        .args(["--seed", &args.seed.to_string()])
+        .arg("--dir")
+        .arg(dir)
+        .stdout(Stdio::piped());
+    Ok(command)
+}
+
+/// Where the stores go: `--dir`, or beside this program, or the system's temporary folder.
+fn base_dir(args: &Args) -> Result<PathBuf> {
+    if let Some(dir) = &args.dir {
+        std::fs::create_dir_all(dir)?;
+        return Ok(dir.clone());
+    }
+    let program = std::env::current_exe()?;
+    let beside = program.parent().map(|folder| folder.join("stores"));
+    match beside.filter(|folder| std::fs::create_dir_all(folder).is_ok()) {
+        Some(folder) => Ok(folder),
+        None => Ok(std::env::temp_dir()),
+    }
+}
+
+/// Has the file system write what the last engine left, so that the next one does not pay.
+fn wait_for_writeback(base: &Path) {
+    // Without the command, the wait below still gives the kernel some time.
+    let _ = Command::new("sync").arg("-f").arg(base).status();
+    let begin = Instant::now();
+    while machine::dirty_bytes() > DIRTY_MAX && begin.elapsed() < WRITEBACK_WAIT {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Results so far, and the file they go to as soon as their last run is in.
+struct Report {
+    json: Option<File>,
+    runs: usize,
+    lines: Vec<Measured>,
+    results: Vec<Measured>,
+    failures: Vec<String>,
+}
+
+impl Report {
+    fn create(args: &Args) -> Result<Report> {
+        let open = |path| OpenOptions::new().create(true).append(true).open(path);
+        let json = args.json.as_ref().map(open).transpose()?;
+        let (lines, results, failures) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Report {
+            json,
+            runs: args.runs,
+            lines,
+            results,
+            failures,
+        })
+    }
+
+    fn add(&mut self, line: Measured) -> Result<()> {
+        let mut runs: Vec<Measured> = Vec::new();
+        self.lines.push(line.clone());
+        runs.extend(self.lines.iter().filter(|other| other.same(&line)).cloned());
+        if runs.len() == self.runs
+            && let Some(result) = report::median(&runs)
+        {
+            self.write(&result)?;
+            self.results.push(result);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, line: &impl Serialize) -> Result<()> {
+        if let Some(file) = &mut self.json {
+            writeln!(file, "{}", serde_json::to_string(line)?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,28 @@
+//! Counts an engine's answers and compares every outcome it gives.
+
+/// The answers to check-and-set calls on one thread.
+#[derive(Debug, Default)]
+pub struct Tally<const V: usize> {
+    /// The outcome recorded for each item of the call being answered.
+    pub expected: Vec<[u8; V]>,
+    /// Answers that the key was new.
+    pub new: u64,
+    /// Answers that the key was known, with the recorded outcome.
+    pub duplicate: u64,
+    /// Answers that the key was known, with another outcome.
+    pub mismatched: u64,
+}
+
+impl<const V: usize> Tally<V> {
+    /// Counts the answer to item `at`: `None` for new, or the outcome found.
+    #[inline(always)]
+    pub fn answer(&mut self, at: usize, found: Option<&[u8]>) {
+        match found {
+            None => self.new += 1,
+            Some(outcome) => match self.expected.get(at) {
+                Some(expected) if outcome == expected.as_slice() => self.duplicate += 1,
+                _ => self.mismatched += 1,
+            },
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Arguments: every option, its help and the rules that can be checked before anything is opened.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use oncelog::Ttl;
+use regex::bytes::Regex;
+
+use crate::key::csv::Columns;
+use crate::key::json::JsonPath;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; also when the reader of the output closes it early
+  1  something could not be read, written or recorded, or an item has no key
+     and --on-missing is fail
+  2  wrong usage
+  3  the store is damaged, or verify found problems
+  4  the store is in use by another process";
+
+const DEDUP_NOTES: &str = "\
+An item is recorded before it is printed. When the process is killed, the items
+recorded last may not have been printed; a rerun prints exactly those whose key
+had not been recorded. An interrupt (Ctrl-C) or a termination request first
+finishes the items in hand, so that it leaves none of them out.
+
+A key taken from a field never equals a whole line, and JSON, CSV and regex
+keys never equal each other, so one store can serve several kinds of input.
+A whole line or a CSV record may have up to 16 MiB.
+
+Examples:
+  oncelog dedup access.log
+  oncelog dedup --store seen --ttl 7d --json .event.id < events.ndjson
+  oncelog dedup --csv-header --csv user,day --dupes-output again.csv visits.csv
+  tail -F app.log | oncelog dedup --line-buffered --regex 'id=(\\w+)'
+
+Exit codes:
+  0  done; also when the reader of the output closes it early
+  1  something could not be read, written or recorded, or an item has no key
+     and --on-missing is fail
+  2  wrong usage
+  3  the store is damaged
+  4  the store is in use by another process";
+
+/// Drops what was seen before, across runs and crashes.
+#[derive(Debug, Parser)]
+#[command(name = "oncelog", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print each line whose key was not seen before, and drop the rest
+    #[command(after_help = DEDUP_NOTES)]
+    Dedup(Box<DedupArgs>),
+    /// Tell what a store holds, without changing it
+    #[command(after_help = EXIT_CODES)]
+    Stat(InspectArgs),
+    /// Read every record of a store and list what is damaged
+    #[command(after_help = EXIT_CODES)]
+    Verify(InspectArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("key").multiple(false))]
+pub(crate) struct DedupArgs {
+    /// Files to read, in this order; - is standard input, which is also the default
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Directory that remembers the keys from run to run, created when missing
+    ///
+    /// Without it, keys are remembered for this run only, in a temporary directory.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) store: Option<PathBuf>,
+
+    /// How long a key is remembered, such as 90s, 24h, 7d or never
+    ///
+    /// 24h by default with --store, and never forgotten during the run without.
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+    pub(crate) ttl: Option<Ttl>,
+
+    /// Take the key from this JSON field of each line, such as .event.id
+    ///
+    /// A number as a path's part is the place in an array, counted from 0. Quote a name that
+    /// holds dots: .labels."a.b". Numbers are compared as written, so 1 and 1.0 differ; objects
+    /// are compared without regard to spacing and order. A field that is null counts as missing.
+    #[arg(long, value_name = "PATH", group = "key")]
+    pub(crate) json: Option<JsonPath>,
+
+    /// Take the key from these CSV columns, numbered from 1
+    ///
+    /// A record may extend over several lines inside quotes.
+    #[arg(long, value_name = "COL[,COL]", group = "key")]
+    pub(crate) csv: Option<Columns>,
+
+    /// The first record of each file is a header; --csv takes its names too
+    ///
+    /// The first file's header is printed and never recorded; those of further files are dropped.
+    #[arg(long, requires = "csv")]
+    pub(crate) csv_header: bool,
+
+    /// The character between CSV columns; tab is written \t
+    #[arg(long, value_name = "CHAR", default_value = ",", value_parser = parse_delimiter)]
+    #[arg(requires = "csv")]
+    pub(crate) csv_delimiter: u8,
+
+    /// Take the key from the first group of this pattern, or from its whole match without groups
+    #[arg(long, value_name = "RE", group = "key", value_parser = Regex::new)]
+    pub(crate) regex: Option<Regex>,
+
+    /// What to do with a line that is malformed or lacks the field
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t = OnMissing::Fail)]
+    pub(crate) on_missing: OnMissing,
+
+    /// Print the duplicates instead of the new lines
+    #[arg(short, long)]
+    pub(crate) repeated: bool,
+
+    /// Write the duplicates to this file as well, replacing what it holds
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) dupes_output: Option<PathBuf>,
+
+    /// Print nothing to standard output, only record
+    #[arg(long, conflicts_with = "repeated")]
+    pub(crate) no_output: bool,
+
+    /// Items end with a NUL byte instead of a newline, in the input and in the output
+    #[arg(short = '0', long)]
+    pub(crate) null: bool,
+
+    /// Record and print line by line instead of in batches
+    #[arg(long)]
+    pub(crate) line_buffered: bool,
+
+    /// No notes and no progress on standard error; errors are still told
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Print counts on standard error at the end
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) stats: Option<Format>,
+
+    /// Show how far the work is, on standard error; auto shows it at a terminal only
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::Auto)]
+    pub(crate) progress: When,
+}
+
+impl DedupArgs {
+    /// The byte that ends each item.
+    pub(crate) fn delimiter(&self) -> u8 {
+        if self.null { 0 } else { b'\n' }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// The store's directory
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) directory: PathBuf,
+
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Format::Human, action = ArgAction::Set)]
+    pub(crate) format: Format,
+}
+
+/// The policy for items without a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnMissing {
+    /// Drop the line and count it
+    Skip,
+    /// Print the line each time and count it; it is not recorded
+    Keep,
+    /// Stop with the line's place: neither a line nor a duplicate slips through unnoticed
+    Fail,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Text for people
+    Human,
+    /// One JSON object
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// Only when standard error is a terminal and standard output is not
+    Auto,
+    /// Also into a file or pipe, there as plain lines
+    Always,
+    /// Not at all
+    Never,
+}
+
+fn parse_ttl(text: &str) -> Result<Ttl, String> {
+    if text == "never" {
+        return Ok(Ttl::Never);
+    }
+    let lifetime = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a time such as 90s, 24h or 7d, or never"))?;
+    if lifetime < Duration::from_millis(1) {
+        return Err("a key must be remembered for at least 1ms".to_owned());
+    }
+    Ok(Ttl::After(lifetime))
+}
+
+fn parse_delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"\\t" => Ok(b'\t'),
+        [b'\n' | b'\r' | b'"' | 0] => Err("this character has a meaning of its own".to_owned()),
+        [byte] if byte.is_ascii() => Ok(*byte),
+        _ => Err("the separator is one ASCII character, or \\t for a tab".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, Ttl, parse_delimiter, parse_ttl};
+    use clap::CommandFactory;
+    use std::time::Duration;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_lifetime_is_a_duration_or_never() {
+        assert_eq!(parse_ttl("24h"), Ok(Ttl::After(Duration::from_secs(86_400))));
+        assert_eq!(parse_ttl("never"), Ok(Ttl::Never));
+        assert!(parse_ttl("0s").is_err() && parse_ttl("soon").is_err());
+    }
+
+    #[test]
+    fn a_separator_is_one_character_that_means_nothing_else() {
+        assert_eq!(parse_delimiter("\\t"), Ok(b'\t'));
+        assert_eq!(parse_delimiter(";"), Ok(b';'));
+        assert!(parse_delimiter("\"").is_err() && parse_delimiter(";;").is_err());
+    }
+}

@@ -1,0 +1,34 @@
+//! The command `oncelog`: hands each subcommand its arguments and turns its result into an exit
+//! code.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod batch;
+mod dedup;
+mod exit;
+mod input;
+mod key;
+mod memory;
+mod output;
+mod progress;
+mod report;
+mod signals;
+mod split;
+mod stat;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Dedup(arguments) => dedup::run(&arguments),
+        Command::Stat(arguments) => stat::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+    };
+    exit::code(result)
+}

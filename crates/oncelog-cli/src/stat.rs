@@ -1,0 +1,102 @@
+//! `stat`: what a store consists of, read beside whoever uses it.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use oncelog::Timestamp;
+use oncelog::inspect::{self, SegmentStat, StatReport};
+use serde_json::{Value, json};
+
+use crate::args::{Format, InspectArgs};
+use crate::exit::{self, Failure};
+use crate::report::grouped;
+
+/// The last millisecond of the year 9999, after which the time format ends.
+const FORMAT_MILLIS_MAX: u64 = 253_402_300_799_999;
+
+pub(crate) fn run(arguments: &InspectArgs) -> Result<(), Failure> {
+    let report = inspect::stat(&arguments.directory)?;
+    let text = match arguments.format {
+        Format::Human => human(arguments, &report),
+        Format::Json => format!("{}\n", json(&report)),
+    };
+    exit::print(&text)
+}
+
+fn human(arguments: &InspectArgs, report: &StatReport) -> String {
+    let mut text = format!(
+        "directory  {}\nstore      {}\nformat     {}\ncreated    {}\nepoch      {}\n\
+         in use     {}\ndisk       {} bytes\nsegments   {}\n",
+        arguments.directory.display(),
+        report.store_id,
+        report.format_version,
+        time(report.created),
+        report.epoch,
+        if report.in_use { "yes" } else { "no" },
+        grouped(report.disk_bytes),
+        grouped(report.segments.len() as u64),
+    );
+    if report.segments.is_empty() {
+        return text;
+    }
+    let head = ["number", "state", "bytes", "records", "created", "ends"];
+    text.push('\n');
+    row(&mut text, &head.map(str::to_owned));
+    for segment in &report.segments {
+        row(&mut text, &cells(segment));
+    }
+    text
+}
+
+fn cells(segment: &SegmentStat) -> [String; 6] {
+    [
+        segment.number.to_string(),
+        segment.state.to_owned(),
+        grouped(segment.bytes),
+        segment.records.map_or("-".to_owned(), grouped),
+        time(segment.created),
+        segment.ends.map_or("-".to_owned(), time),
+    ]
+}
+
+fn row(text: &mut String, [number, state, bytes, records, created, ends]: &[String; 6]) {
+    let _ = writeln!(
+        text,
+        "{number:>8}  {state:<10}  {bytes:>15}  {records:>13}  {created:<20}  {ends:<20}"
+    );
+}
+
+fn json(report: &StatReport) -> Value {
+    let segments: Vec<Value> = report
+        .segments
+        .iter()
+        .map(|segment| {
+            json!({
+                "number": segment.number,
+                "state": segment.state,
+                "bytes": segment.bytes,
+                "records": segment.records,
+                "created_ms": segment.created.as_millis(),
+                "ends_ms": segment.ends.map(Timestamp::as_millis),
+            })
+        })
+        .collect();
+    json!({
+        "store_id": report.store_id,
+        "format_version": report.format_version,
+        "epoch": report.epoch,
+        "created_ms": report.created.as_millis(),
+        "in_use": report.in_use,
+        "disk_bytes": report.disk_bytes,
+        "segments": segments,
+    })
+}
+
+fn time(moment: Timestamp) -> String {
+    let millis = moment.as_millis();
+    if millis > FORMAT_MILLIS_MAX {
+        return format!("{millis} ms");
+    }
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+    humantime::format_rfc3339_seconds(time).to_string()
+}

@@ -1,0 +1,210 @@
+//! The answers of a batch: one entry an item, all outcomes in one buffer that is used again.
+
+use crate::record::{Receive, Record, RecordMeta, RecordRef};
+use crate::time::Timestamp;
+use crate::version::Version;
+
+/// What `check_and_set` found.
+///
+/// Exhaustive on purpose: there is no third answer.
+#[derive(Clone, Debug)]
+#[must_use = "a duplicate means that the work must not be done again"]
+pub enum Check {
+    /// The key was not known, and is recorded now.
+    New,
+    /// The key was recorded before; nothing was changed.
+    Duplicate(Record),
+}
+
+impl Check {
+    /// True when the key was not known before.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        matches!(self, Self::New)
+    }
+
+    /// True when the key was recorded before.
+    #[must_use]
+    pub fn is_duplicate(&self) -> bool {
+        !self.is_new()
+    }
+}
+
+/// One answer of a batch.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer<'a> {
+    /// The key was not known, and is recorded now.
+    New,
+    /// The key was recorded before, possibly by an earlier item of the same batch.
+    Duplicate(RecordRef<'a>),
+}
+
+impl Answer<'_> {
+    /// True when the key was not known before.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        matches!(self, Self::New)
+    }
+}
+
+/// An item without a record has this end, which no outcome buffer reaches.
+const NONE: usize = usize::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    meta: RecordMeta,
+    start: usize,
+    /// End of the outcome in the buffer, or [`NONE`].
+    end: usize,
+}
+
+/// Records in item order, or their absence.
+#[derive(Debug, Default)]
+struct Found {
+    items: Vec<Item>,
+    bytes: Vec<u8>,
+}
+
+impl Found {
+    fn clear(&mut self) {
+        self.items.clear();
+        self.bytes.clear();
+    }
+
+    fn push_none(&mut self) {
+        let meta = RecordMeta {
+            version: Version::from_u64(0),
+            created: Timestamp::from_millis(0),
+            expires: Timestamp::from_millis(0),
+        };
+        self.items.push(Item { meta, start: 0, end: NONE });
+    }
+
+    fn get(&self, index: usize) -> Option<Option<RecordRef<'_>>> {
+        let item = self.items.get(index)?;
+        if item.end == NONE {
+            return Some(None);
+        }
+        let outcome = self.bytes.get(item.start..item.end).unwrap_or_default();
+        Some(Some(RecordRef::new(item.meta, outcome)))
+    }
+}
+
+impl Receive for Found {
+    fn outcome_buffer(&mut self, meta: RecordMeta, len: usize) -> &mut [u8] {
+        let start = self.bytes.len();
+        self.bytes.resize(start + len, 0);
+        self.items.push(Item { meta, start, end: start + len });
+        self.bytes.split_at_mut(start).1
+    }
+}
+
+/// The answers of one `check_and_set_many`, in the order of its items.
+///
+/// Keep one and pass it again: its buffers are reused, so a batch allocates nothing per item.
+#[derive(Debug, Default)]
+pub struct Answers {
+    found: Found,
+}
+
+impl Answers {
+    /// Empty answers; nothing is allocated until the first batch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The number of items answered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.found.items.len()
+    }
+
+    /// True when no item was answered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.found.items.is_empty()
+    }
+
+    /// The answer to item `index`, if it was answered.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Answer<'_>> {
+        Some(match self.found.get(index)? {
+            None => Answer::New,
+            Some(record) => Answer::Duplicate(record),
+        })
+    }
+
+    /// All answers in item order.
+    pub fn iter(&self) -> impl Iterator<Item = Answer<'_>> {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    /// How many answers are *new*.
+    pub(crate) fn new_count(&self) -> u64 {
+        self.found.items.iter().filter(|item| item.end == NONE).count() as u64
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.found.clear();
+    }
+
+    pub(crate) fn push_new(&mut self) {
+        self.found.push_none();
+    }
+
+    pub(crate) fn receiver(&mut self) -> &mut impl Receive {
+        &mut self.found
+    }
+}
+
+/// The results of one `get_many`, in the order of its keys.
+///
+/// Keep one and pass it again: its buffers are reused.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    found: Found,
+}
+
+impl Lookups {
+    /// Empty results; nothing is allocated until the first batch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The number of keys looked up.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.found.items.len()
+    }
+
+    /// True when no key was looked up.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.found.items.is_empty()
+    }
+
+    /// The result for key `index`, if it was looked up: its live record or `None`.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Option<RecordRef<'_>>> {
+        self.found.get(index)
+    }
+
+    /// All results in key order.
+    pub fn iter(&self) -> impl Iterator<Item = Option<RecordRef<'_>>> {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.found.clear();
+    }
+
+    pub(crate) fn push_absent(&mut self) {
+        self.found.push_none();
+    }
+
+    pub(crate) fn receiver(&mut self) -> &mut impl Receive {
+        &mut self.found
+    }
+}

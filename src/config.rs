@@ -1,0 +1,137 @@
+//! A store's settings: those that change behaviour, then those that change speed, with limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::key::{
+    KEY_BYTES_MAX, KEY_BYTES_MAX_DEFAULT, Limits, OUTCOME_BYTES_MAX, OUTCOME_BYTES_MAX_DEFAULT,
+};
+use crate::time::{Clock, Ttl};
+
+/// How long a key is remembered unless the call says otherwise: 24 hours.
+pub const TTL_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+
+/// The default number of stripes.
+pub const STRIPES_DEFAULT: usize = 4096;
+/// The highest number of stripes; each has a lock of its own.
+pub const STRIPES_MAX: usize = 65_536;
+/// The highest number of lanes.
+pub const LANES_MAX: usize = 64;
+/// The smallest segment, and the default size of a bucket's first one, in bytes.
+pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// The default size that a bucket's segments double up to, in bytes.
+pub const SEGMENT_BYTES_MAX_DEFAULT: u64 = 64 << 20;
+/// The largest segment, in bytes.
+pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
+
+/// When a call may return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Durability {
+    /// When the record is in the shared mapping: it survives the end of the process, also by
+    /// `kill -9`. An operating system crash or power loss may lose what was recorded since the
+    /// last [`Store::sync`](crate::Store::sync).
+    #[default]
+    Process,
+}
+
+/// Who does the background work: reclaiming expired segments, sealing full ones, preparing room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Maintenance {
+    /// One thread of the store, which ends with its last handle.
+    #[default]
+    Thread,
+    /// Nobody but the caller, through [`Store::maintain`](crate::Store::maintain).
+    Manual,
+}
+
+/// Everything that can be set on a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) ttl: Ttl,
+    pub(crate) limits: Limits,
+    pub(crate) durability: Durability,
+    pub(crate) maintenance: Maintenance,
+    pub(crate) clock: Option<Arc<dyn Clock>>,
+    pub(crate) stripes: usize,
+    pub(crate) lanes: usize,
+    pub(crate) segment_bytes_min: u64,
+    pub(crate) segment_bytes_max: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            ttl: Ttl::After(TTL_DEFAULT),
+            limits: Limits {
+                key_bytes_max: KEY_BYTES_MAX_DEFAULT,
+                outcome_bytes_max: OUTCOME_BYTES_MAX_DEFAULT,
+            },
+            durability: Durability::Process,
+            maintenance: Maintenance::Thread,
+            clock: None,
+            stripes: STRIPES_DEFAULT,
+            lanes: cores.clamp(2, LANES_MAX),
+            segment_bytes_min: SEGMENT_BYTES_MIN,
+            segment_bytes_max: SEGMENT_BYTES_MAX_DEFAULT,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses settings that cannot work, naming the setting and what it allows.
+    pub(crate) fn validate(&self) -> Result<()> {
+        self.ttl.millis()?;
+        within("key_bytes_max", self.limits.key_bytes_max, 1, KEY_BYTES_MAX)?;
+        within("outcome_bytes_max", self.limits.outcome_bytes_max, 0, OUTCOME_BYTES_MAX)?;
+        within("lanes", self.lanes, 1, LANES_MAX)?;
+        within("stripes", self.stripes, 1, STRIPES_MAX)?;
+        if !self.stripes.is_power_of_two() {
+            let reason = format!("stripes is {}; it must be a power of two", self.stripes);
+            return Err(Error::InvalidConfig { reason });
+        }
+        let (min, max) = (self.segment_bytes_min, self.segment_bytes_max);
+        within("segment_bytes_min", min, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)?;
+        within("segment_bytes_max", max, min, SEGMENT_BYTES_MAX)?;
+        for (name, bytes) in [("segment_bytes_min", min), ("segment_bytes_max", max)] {
+            if !bytes.is_power_of_two() {
+                let reason = format!("{name} is {bytes}; it must be a power of two");
+                return Err(Error::InvalidConfig { reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(name: &str, value: T, min: T, max: T) -> Result<()> {
+    if value < min || value > max {
+        let reason = format!("{name} is {value}; it must be between {min} and {max}");
+        return Err(Error::InvalidConfig { reason });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+    use crate::error::Error;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        Config::default().validate().unwrap();
+    }
+
+    #[test]
+    fn a_refused_setting_is_named_with_what_it_allows() {
+        let config = Config { stripes: 3, ..Config::default() };
+        let Err(Error::InvalidConfig { reason }) = config.validate() else {
+            panic!("three stripes were accepted")
+        };
+        assert!(reason.contains("stripes") && reason.contains("power of two"));
+        assert!(Config { segment_bytes_max: 1 << 30, ..Config::default() }.validate().is_err());
+        assert!(Config { lanes: 0, ..Config::default() }.validate().is_err());
+    }
+}

@@ -1,0 +1,16 @@
+//! The project's documents, compiled in so that their links and examples are checked.
+
+#[doc = include_str!("../docs/architecture.md")]
+pub mod architecture {}
+
+#[doc = include_str!("../docs/format.md")]
+pub mod format {}
+
+#[doc = include_str!("../docs/semantics.md")]
+pub mod semantics {}
+
+#[doc = include_str!("../docs/design.md")]
+pub mod design {}
+
+#[doc = include_str!("../docs/benchmarks.md")]
+pub mod benchmarks {}

@@ -1,0 +1,76 @@
+//! Puts a record into the log, in a bucket that ends when the record may be forgotten.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::format::location::Location;
+use crate::format::record::Header;
+use crate::log::Draft;
+use crate::version::Version;
+use crate::wheel::bucket_end;
+
+/// Threads get lanes in turn.
+static NEXT_LANE: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static LANE: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// A number that spreads threads over lanes.
+#[inline]
+pub(crate) fn lane_of_thread() -> usize {
+    LANE.with(|lane| {
+        if lane.get() == usize::MAX {
+            lane.set(NEXT_LANE.fetch_add(1, Ordering::Relaxed) % (usize::MAX / 2));
+        }
+        lane.get()
+    })
+}
+
+impl Engine {
+    /// Appends a record; when it returns, the record survives the process.
+    ///
+    /// `lifetime` is what records of the bucket have in common, most likely.
+    #[inline]
+    pub(crate) fn append(&self, draft: &Draft<'_>, lifetime: u64) -> Result<(Location, Version)> {
+        let digest = draft.hash.digest(draft.outcome);
+        let lane = lane_of_thread();
+        let ends = bucket_end(draft.created, draft.expires);
+        match self.log.append(lane, ends, draft, digest) {
+            Ok(appended) => Ok(appended),
+            Err(_no_block) => self.append_slowly(lane, draft, digest, lifetime),
+        }
+    }
+
+    /// Appends after making room: in an open bucket, in a new block, in a new segment.
+    #[cold]
+    fn append_slowly(
+        &self,
+        lane: usize,
+        draft: &Draft<'_>,
+        digest: u64,
+        lifetime: u64,
+    ) -> Result<(Location, Version)> {
+        let (created, expires) = (draft.created, draft.expires);
+        let bytes = Header::record_bytes_max(draft.key.len() as u64, draft.outcome.len() as u64);
+        loop {
+            let ideal = bucket_end(created, expires);
+            let (ends, closed) = self.wheel.admit(ideal, created, expires);
+            if closed.is_some() {
+                self.log.withdraw_bucket(closed);
+            }
+            if let Ok(appended) = self.log.append(lane, ends, draft, digest) {
+                return Ok(appended);
+            }
+            if let Some(segment) = self.log.provide(lane, ends, bytes, created, lifetime)? {
+                self.wheel.add(ends, segment.number);
+            }
+            // Another thread of the lane may use the block up first; then there is another round.
+            if let Ok(appended) = self.log.append(lane, ends, draft, digest) {
+                return Ok(appended);
+            }
+        }
+    }
+}

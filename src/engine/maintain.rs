@@ -1,0 +1,80 @@
+//! A bounded slice of background work, run by the caller or by one optional thread.
+
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::stats::Maintained;
+use crate::sys::clock;
+
+impl Engine {
+    /// Expires, sweeps, seals and prepares until `budget` is used up or nothing is left to do.
+    ///
+    /// At least one step of each kind of work is done, whatever the budget.
+    pub(crate) fn maintain(&self, budget: Duration) -> Result<Maintained> {
+        self.maintain_and(budget, true)
+    }
+
+    /// As [`Engine::maintain`]; seals only if asked to.
+    pub(crate) fn maintain_and(&self, budget: Duration, seal: bool) -> Result<Maintained> {
+        self.health.check_writable()?;
+        let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
+        let until = clock::monotonic_millis().saturating_add(budget_ms);
+        self.clock.follow_wall();
+        let now = self.clock.now();
+        let mut done = Maintained::default();
+        for ends in self.wheel.close_idle(now) {
+            self.log.withdraw_bucket(Some(ends));
+        }
+        // Room first: a record waiting for a segment is a caller waiting.
+        match self.log.prepare_ahead(now) {
+            Ok(_) | Err(Error::Full { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        done.segments_expired = self.expire(now)?;
+        loop {
+            let (freed, sweep_more) = self.sweep_step()?;
+            done.slots_freed += freed;
+            let sealed = seal && self.seal_step()?;
+            done.segments_sealed += u64::from(sealed);
+            done.more = sweep_more || sealed;
+            if !done.more || clock::monotonic_millis() >= until {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Seals one segment, if one is complete.
+    fn seal_step(&self) -> Result<bool> {
+        let Some(segment) = self.log.sealable() else {
+            return Ok(false);
+        };
+        match self.log.seal(&segment, &self.hasher, self.clock.now()) {
+            Ok(()) => Ok(true),
+            // Without room for the run the segment stays as it is, and is scanned at open.
+            Err(Error::Full { .. }) => Ok(false),
+            Err(error) => Err(self.health.poison(error)),
+        }
+    }
+
+    /// Everything acknowledged before the call is on stable storage when it returns.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.health.check_writable()?;
+        self.log.sync().map_err(|error| self.health.poison(error))
+    }
+
+    /// Ends the store: seals, syncs and says so in the manifest. False if it was closed before.
+    pub(crate) fn close(&self) -> Result<bool> {
+        let poisoned = self.health.check_writable();
+        if !self.health.close() {
+            return Ok(false);
+        }
+        poisoned?;
+        // Calls check again once they hold their stripe: after this no call can write.
+        for stripe in 0..self.index.stripe_count() {
+            drop(self.index.lock_stripe(stripe));
+        }
+        self.log.close(&self.hasher, self.clock.now())?;
+        Ok(true)
+    }
+}

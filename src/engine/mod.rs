@@ -1,0 +1,96 @@
+//! The four structures joined, and the invariants between them.
+//!
+//! - A record is complete in the log before its slot is visible, and its slot is set before the
+//!   call returns.
+//! - The slot of a key leads to the key's record of the highest version.
+//! - *Duplicate* is answered only after the record's whole key was compared.
+//! - A location is resolved only under a lock of its stripe. A dropped segment's place is therefore
+//!   free to be used again once every stripe was locked and swept after the drop.
+//! - Doubt is loud: a slot that leads to damaged bytes is an error, never *new*.
+//!
+//! Lock order: stripe, lane, catalog; the wheel's lock is innermost and held for no call. No code
+//! of a caller runs under any of them.
+
+pub(crate) mod append;
+pub(crate) mod check;
+pub(crate) mod expire;
+pub(crate) mod health;
+pub(crate) mod lookup;
+pub(crate) mod maintain;
+pub(crate) mod open;
+pub(crate) mod recover;
+pub(crate) mod remove;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::config::Config;
+use crate::engine::expire::Sweeper;
+use crate::engine::health::Health;
+use crate::index::Index;
+use crate::key::KeyHasher;
+use crate::log::Log;
+use crate::stats::{RecoveryReport, Stats};
+use crate::sys::sync::Mutex;
+use crate::time::EngineClock;
+use crate::wheel::Wheel;
+
+/// An open store without its public face.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) index: Index,
+    pub(crate) log: Log,
+    pub(crate) wheel: Wheel,
+    pub(crate) clock: EngineClock,
+    pub(crate) config: Config,
+    hasher: KeyHasher,
+    /// The store's lifetime in milliseconds.
+    lifetime: u64,
+    health: Health,
+    sweeper: Mutex<Sweeper>,
+    counters: Box<[CachePadded<Counters>]>,
+    pub(crate) recovery: RecoveryReport,
+}
+
+/// What the threads of one lane have done.
+#[derive(Debug, Default)]
+struct Counters {
+    new: AtomicU64,
+    duplicate: AtomicU64,
+    removed: AtomicU64,
+    segments_expired: AtomicU64,
+}
+
+impl Engine {
+    /// The calling thread's counters.
+    #[inline]
+    fn counters(&self) -> &Counters {
+        let lane = append::lane_of_thread() % self.counters.len();
+        #[expect(clippy::indexing_slicing, reason = "the remainder is below the length")]
+        let counters = &self.counters[lane];
+        counters
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let sum = |of: fn(&Counters) -> &AtomicU64| {
+            self.counters.iter().map(|counters| of(counters).load(Ordering::Relaxed)).sum()
+        };
+        let stripes = 0..self.index.stripe_count();
+        let (segments, disk_bytes) = self.log.sizes();
+        Stats {
+            keys: stripes.map(|stripe| self.index.lock_stripe(stripe).held()).sum(),
+            segments,
+            buckets: self.wheel.bucket_count(),
+            disk_bytes,
+            index_bytes: self.index.bytes(),
+            checks_new: sum(|counters| &counters.new),
+            checks_duplicate: sum(|counters| &counters.duplicate),
+            removals: sum(|counters| &counters.removed),
+            segments_expired: sum(|counters| &counters.segments_expired),
+        }
+    }
+}

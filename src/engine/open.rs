@@ -1,0 +1,127 @@
+//! From a directory to a running engine: identity, manifest, segments, a new epoch.
+//!
+//! The order is what makes a crash at any point harmless: a new store's identity is written last,
+//! so that a directory without one is empty; an existing store changes nothing but debris before
+//! its segments were read, and answers nothing before the new epoch is on stable storage.
+
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use crate::config::{Config, SEGMENT_BYTES_MAX};
+use crate::engine::{Counters, Engine};
+use crate::error::{Error, Result};
+use crate::format::identity::{Identity, IdentityError};
+use crate::format::layout::{FORMAT_VERSION, IDENTITY_FILE, MANIFEST_FILE};
+use crate::format::manifest::Manifest;
+use crate::index::Index;
+use crate::key::KeyHasher;
+use crate::log::Log;
+use crate::log::catalog::Sizes;
+use crate::stats::RecoveryReport;
+use crate::sys::disk::Disk;
+use crate::sys::random;
+use crate::time::EngineClock;
+use crate::wheel::Wheel;
+
+impl Engine {
+    /// Opens the store on `disk`, which nobody else uses, or creates it.
+    pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<Self> {
+        Self::open_with(disk, config, |_hasher| {})
+    }
+
+    /// As [`Engine::open`]; `adjust` may change how keys are hashed, for tests.
+    pub(crate) fn open_with(
+        disk: Arc<dyn Disk>,
+        config: Config,
+        adjust: impl FnOnce(&mut KeyHasher),
+    ) -> Result<Self> {
+        config.validate()?;
+        let lifetime = config.ttl.millis()?;
+        let mut report = RecoveryReport::default();
+        let (identity, manifest) = match read_identity(&*disk)? {
+            Some(identity) => (identity, read_manifest(&*disk)?),
+            None => {
+                report.created = true;
+                create(&*disk, &config)?
+            }
+        };
+        report.after_close = manifest.closed;
+        let epoch = manifest.epoch.checked_add(1).ok_or(Error::Full { what: "epochs" })?;
+        let (min, max) = (config.segment_bytes_min, config.segment_bytes_max);
+        let sizes = Sizes { min, max, limit: SEGMENT_BYTES_MAX };
+        let log = Log::new(disk.clone(), identity.id, config.lanes, sizes, epoch)?;
+        let index = Index::new(config.stripes)
+            .map_err(|e| Error::io("reserve index memory", &disk.path(""), e))?;
+        let mut hasher = KeyHasher::new(identity.secret);
+        adjust(&mut hasher);
+        let counters = (0..config.lanes).map(|_| CachePadded::new(Counters::default())).collect();
+        let mut engine = Self {
+            index,
+            log,
+            wheel: Wheel::default(),
+            clock: EngineClock::new(config.clock.clone(), manifest.time),
+            config,
+            hasher,
+            lifetime,
+            health: crate::engine::health::Health::default(),
+            sweeper: crate::sys::sync::Mutex::default(),
+            counters,
+            recovery: report,
+        };
+        engine.recover(&manifest)?;
+        // From here on the epoch is in use; nothing was answered before.
+        engine.log.save_manifest(engine.clock.now(), false)?;
+        Ok(engine)
+    }
+
+    pub(crate) fn hasher(&self) -> &KeyHasher {
+        &self.hasher
+    }
+}
+
+/// The store's identity; `None` if there is no store yet.
+pub(crate) fn read_identity(disk: &dyn Disk) -> Result<Option<Identity>> {
+    let path = disk.path(IDENTITY_FILE);
+    let Some(bytes) = disk.read(IDENTITY_FILE)? else {
+        let leftover = disk.entries()?.iter().any(|e| e.name.ends_with(".seg") && e.is_file);
+        if leftover {
+            return Err(Error::corrupt(&path, 0, "the store's identity file is missing"));
+        }
+        return Ok(None);
+    };
+    match Identity::decode(&bytes) {
+        Ok(identity) => Ok(Some(identity)),
+        Err(IdentityError::Version(found)) => {
+            Err(Error::UnsupportedFormat { path, found, supported: FORMAT_VERSION })
+        }
+        Err(IdentityError::NotOurs) => {
+            Err(Error::corrupt(&path, 0, "this is not the identity file of a store"))
+        }
+        Err(IdentityError::Damaged) => Err(Error::corrupt(&path, 8, "its checksum disagrees")),
+    }
+}
+
+/// The store's manifest, which exists wherever an identity does.
+pub(crate) fn read_manifest(disk: &dyn Disk) -> Result<Manifest> {
+    let path = disk.path(MANIFEST_FILE);
+    let bytes = disk
+        .read(MANIFEST_FILE)?
+        .ok_or_else(|| Error::corrupt(&path, 0, "the manifest is missing"))?;
+    Manifest::decode(&bytes).ok_or_else(|| Error::corrupt(&path, 0, "its checksum disagrees"))
+}
+
+fn create(disk: &dyn Disk, config: &Config) -> Result<(Identity, Manifest)> {
+    let fail = |e| Error::io("draw a random secret", &disk.path(""), e);
+    let id = random::bytes().map_err(fail)?;
+    let secret = random::bytes().map_err(fail)?;
+    let clock = EngineClock::new(config.clock.clone(), crate::time::Timestamp::default());
+    let created = clock.now();
+    let identity = Identity { id, secret, created };
+    let manifest =
+        Manifest { epoch: 0, closed: true, time: created, next_number: 1, segments: Vec::new() };
+    disk.replace(MANIFEST_FILE, &manifest.encode())?;
+    // This makes the directory a store.
+    disk.replace(IDENTITY_FILE, &identity.encode())?;
+    Ok((identity, manifest))
+}

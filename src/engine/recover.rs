@@ -1,0 +1,255 @@
+//! From files to an index: sealed segments by their runs, the others by reading their blocks.
+//!
+//! Every record found is offered to the index; of several with one key the highest version stays.
+//! Order therefore does not matter, and the work is spread over all cores.
+
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::format::layout::UNIT_BYTES;
+use crate::format::location::Location;
+use crate::format::manifest::{ListedState, Manifest};
+use crate::format::run::Run;
+use crate::format::segment::BlockHeader;
+use crate::key::KeyHash;
+use crate::log::scan::{ScanReport, Scanner};
+use crate::log::segment::Segment;
+use crate::log::{Found, Log};
+use crate::sys::sync::Mutex;
+use crate::time::Timestamp;
+use crate::version::Version;
+
+/// Blocks that one task reads: 4 MiB.
+const BLOCKS_PER_TASK: usize = 64;
+/// Slots whose lines are fetched together.
+const GROUP: usize = 32;
+
+/// A piece of recovery that one thread does.
+enum Task {
+    Run(Arc<Segment>, Run),
+    Blocks(Arc<Segment>, Vec<BlockHeader>),
+    /// A sealed segment without a usable run, and the records it must have.
+    Rebuild(Arc<Segment>, u64),
+}
+
+impl Engine {
+    /// Fills index and wheel from the segments that the manifest lists.
+    pub(crate) fn recover(&mut self, manifest: &Manifest) -> Result<()> {
+        self.log.raise_number(manifest.next_number);
+        self.recovery.debris = self.log.remove_debris(&manifest.segments)?;
+        let now = self.clock.now();
+        let mut tasks = Vec::new();
+        let mut expired = Vec::new();
+        for listed in &manifest.segments {
+            let Some(segment) = self.log.adopt(listed)? else {
+                continue;
+            };
+            self.clock.raise_floor(Timestamp::from_millis(segment.common.created));
+            if segment.ends <= now {
+                expired.push(segment.number);
+                continue;
+            }
+            self.wheel.add(segment.ends, segment.number);
+            self.recovery.segments += 1;
+            self.add_tasks(&segment, listed.state, listed.records, &mut tasks)?;
+        }
+        self.recovery.expired = expired.len() as u64;
+        for segment in self.log.drop_segments(&expired, now)? {
+            // No slot was ever set for it.
+            self.log.free(&segment)?;
+        }
+        let report = self.run_tasks(tasks)?;
+        self.recovery.records += report.records;
+        self.recovery.torn_tails = report.torn_tails;
+        self.recovery.torn_bytes = report.torn_bytes;
+        self.recovery.damaged = report.damaged.len() as u64;
+        self.clock.raise_floor(Timestamp::from_millis(report.created_max));
+        Ok(())
+    }
+
+    fn add_tasks(
+        &mut self,
+        segment: &Arc<Segment>,
+        state: ListedState,
+        records: u64,
+        tasks: &mut Vec<Task>,
+    ) -> Result<()> {
+        if state == ListedState::Sealed {
+            match self.log.read_run(segment, records)? {
+                Some(run) => {
+                    self.recovery.sealed += 1;
+                    segment.mark_sealed(records);
+                    tasks.push(Task::Run(segment.clone(), run));
+                }
+                None => {
+                    self.recovery.runs_rebuilt += 1;
+                    tasks.push(Task::Rebuild(segment.clone(), records));
+                }
+            }
+            return Ok(());
+        }
+        let mut scanner = Scanner::new(self.log.words(segment), &segment.common, self.hasher());
+        let blocks = scanner.blocks();
+        self.recovery.torn_tails += scanner.report.torn_tails;
+        for part in blocks.chunks(BLOCKS_PER_TASK) {
+            tasks.push(Task::Blocks(segment.clone(), part.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn run_tasks(&self, tasks: Vec<Task>) -> Result<ScanReport> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.min(tasks.len().max(1));
+        let queue = Mutex::new(tasks);
+        let work = || {
+            let mut report = ScanReport::default();
+            loop {
+                let Some(task) = queue.lock().pop() else {
+                    return Ok(report);
+                };
+                report.add(&self.run_task(task)?);
+            }
+        };
+        let reports: Vec<Result<ScanReport>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut reports = vec![work()];
+            for worker in workers {
+                let lost = || Err(Error::Poisoned { reason: "a recovery thread failed".into() });
+                reports.push(worker.join().unwrap_or_else(|_| lost()));
+            }
+            reports
+        });
+        let mut total = ScanReport::default();
+        for report in reports {
+            total.add(&report?);
+        }
+        Ok(total)
+    }
+
+    fn run_task(&self, task: Task) -> Result<ScanReport> {
+        match task {
+            Task::Run(segment, run) => self.restore_run(&segment, &run),
+            Task::Blocks(segment, blocks) => {
+                let mut scanner =
+                    Scanner::new(self.log.words(&segment), &segment.common, self.hasher());
+                self.restore_blocks(&segment, &blocks, &mut scanner)?;
+                Ok(scanner.report)
+            }
+            Task::Rebuild(segment, records) => {
+                let mut scanner =
+                    Scanner::new(self.log.words(&segment), &segment.common, self.hasher());
+                let blocks = scanner.blocks();
+                self.restore_blocks(&segment, &blocks, &mut scanner)?;
+                self.check_rebuilt(&segment, records, &scanner.report)?;
+                Ok(scanner.report)
+            }
+        }
+    }
+
+    /// A sealed segment has all of its records and nothing torn, with or without a run.
+    fn check_rebuilt(&self, segment: &Segment, records: u64, found: &ScanReport) -> Result<()> {
+        if let Some(offset) = found.damaged.first() {
+            return Err(self.log.corrupt(segment.number, *offset, "a sealed record is damaged"));
+        }
+        if found.records != records {
+            return Err(self.log.corrupt(segment.number, 0, "sealed records are missing"));
+        }
+        Ok(())
+    }
+
+    fn restore_run(&self, segment: &Segment, run: &Run) -> Result<ScanReport> {
+        for group in run.entries.chunks(GROUP) {
+            for entry in group {
+                self.index.prefetch_line(KeyHash::from_u64(entry.hash_bits));
+            }
+            for entry in group {
+                let location = Log::location(segment, u64::from(entry.units) * UNIT_BYTES);
+                self.restore(KeyHash::from_u64(entry.hash_bits), location)?;
+            }
+        }
+        Ok(ScanReport {
+            records: run.entries.len() as u64,
+            created_max: run.created_max,
+            ..ScanReport::default()
+        })
+    }
+
+    fn restore_blocks(
+        &self,
+        segment: &Segment,
+        blocks: &[BlockHeader],
+        scanner: &mut Scanner<'_>,
+    ) -> Result<()> {
+        let mut found = Vec::new();
+        for block in blocks {
+            found.clear();
+            scanner.records(*block, |at, _header, hash| found.push((hash, at)));
+            for group in found.chunks(GROUP) {
+                for (hash, _) in group {
+                    self.index.prefetch_stripe(*hash);
+                }
+                for (hash, _) in group {
+                    self.index.prefetch_line(*hash);
+                }
+                for (hash, at) in group {
+                    self.restore(*hash, Log::location(segment, *at))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the key's slot lead to the record, unless it leads to one of a higher version.
+    ///
+    /// Records that may share a key are read in full and checked: a key that damage has changed
+    /// would otherwise pass for another key, and an earlier record for the latest.
+    fn restore(&self, hash: KeyHash, location: Location) -> Result<()> {
+        let mut stripe = self.index.lock(hash);
+        stripe.reserve(|_| false)?;
+        let mut own = None;
+        let mut later = false;
+        let mut failure = None;
+        let found = stripe.find(hash, |other| {
+            let compared = self.checked(location, &mut own).and_then(|(key, version)| {
+                let mut buffer = None;
+                let (other_key, other_version) = self.checked(other, &mut buffer)?;
+                later = version > other_version;
+                Ok(key == other_key)
+            });
+            compared.unwrap_or_else(|error| {
+                failure = Some(error);
+                true
+            })
+        });
+        match (failure, found) {
+            (Some(error), _) => return Err(error),
+            (None, Some((cell, _))) if later => stripe.replace(cell, hash, location),
+            (None, Some(_)) => {}
+            (None, None) => stripe.place(hash, location),
+        }
+        Ok(())
+    }
+
+    /// The key and version of a record of which every byte is right; kept in `memo`.
+    fn checked<'m>(
+        &self,
+        location: Location,
+        memo: &'m mut Option<(Vec<u8>, Version)>,
+    ) -> Result<(&'m [u8], Version)> {
+        if memo.is_none() {
+            let damaged = || self.log.damage_at(location, "a record is damaged");
+            let Found::Record(view) = self.log.view(location) else { return Err(damaged()) };
+            let mut buffer = Vec::new();
+            if !self.log.verify(location, &view, &self.hasher, &mut buffer) {
+                return Err(damaged());
+            }
+            view.copy_key(&mut buffer);
+            *memo = Some((buffer, view.header.version));
+        }
+        let (key, version) = memo
+            .as_ref()
+            .map_or((&[][..], Version::from_u64(0)), |(key, version)| (key.as_slice(), *version));
+        Ok((key, version))
+    }
+}

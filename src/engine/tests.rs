@@ -1,0 +1,301 @@
+//! The engine on a simulated disk: crashes, power cuts, full disks, and a hash that never differs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::config::{Config, Maintenance};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::record::Single;
+use crate::sys::memory_disk::MemoryDisk;
+use crate::time::{Clock, ManualClock, Timestamp, Ttl};
+
+const START: u64 = 1_700_000_000_000;
+const MINUTE: u64 = 60_000;
+
+struct Bench {
+    disk: Arc<MemoryDisk>,
+    clock: Arc<ManualClock>,
+    constant_hash: bool,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(START)));
+        Self { disk: Arc::new(MemoryDisk::default()), clock, constant_hash: false }
+    }
+
+    fn open(&self) -> Engine {
+        let config = Config {
+            ttl: Ttl::After(Duration::from_millis(10 * MINUTE)),
+            maintenance: Maintenance::Manual,
+            clock: Some(self.clock.clone()),
+            stripes: 4,
+            lanes: 2,
+            segment_bytes_max: 1 << 20,
+            ..Config::default()
+        };
+        Engine::open_with(self.disk.clone(), config, |h| h.constant = self.constant_hash).unwrap()
+    }
+}
+
+fn check(engine: &Engine, key: &str, outcome: &[u8]) -> Option<Vec<u8>> {
+    let mut found = Single::default();
+    let new = engine.check_and_set(key.as_bytes(), outcome, engine.lifetime(), &mut found);
+    assert_eq!(new.unwrap(), found.record.is_none());
+    found.record.map(|record| record.outcome().to_vec())
+}
+
+fn get(engine: &Engine, key: &str) -> Option<Vec<u8>> {
+    let mut found = Single::default();
+    engine.get(key.as_bytes(), &mut found).unwrap();
+    found.record.map(|record| record.outcome().to_vec())
+}
+
+#[test]
+fn every_answer_is_right_under_a_hash_that_never_differs() {
+    let mut bench = Bench::new();
+    bench.constant_hash = true;
+    let engine = bench.open();
+    for i in 0..600 {
+        assert_eq!(check(&engine, &format!("key {i}"), format!("{i}").as_bytes()), None);
+    }
+    for i in 0..600 {
+        let outcome = Some(format!("{i}").into_bytes());
+        assert_eq!(check(&engine, &format!("key {i}"), b"other"), outcome);
+    }
+    assert!(engine.remove(b"key 7").unwrap());
+    drop(engine);
+    let engine = bench.open();
+    assert_eq!(get(&engine, "key 7"), None);
+    assert_eq!(get(&engine, "key 8"), Some(b"8".to_vec()));
+    assert_eq!(get(&engine, "key 600"), None);
+}
+
+#[test]
+fn what_was_synced_survives_every_power_cut_and_the_rest_is_there_whole_or_not_at_all() {
+    let mut seed = 7_u64;
+    for round in 0..60 {
+        let mut bench = Bench::new();
+        let engine = bench.open();
+        let fill = |from: u64, to: u64| {
+            for i in from..to {
+                let outcome = vec![i as u8; (i % 700) as usize];
+                assert_eq!(check(&engine, &format!("key {i}"), &outcome), None);
+            }
+        };
+        fill(0, 300);
+        engine.sync().unwrap();
+        fill(300, 300 + round * 20);
+        let cut = bench.disk.after_power_cut(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            seed >> 63 == 0
+        });
+        drop(engine);
+        bench.disk = Arc::new(cut);
+        let engine = bench.open();
+        for i in 0..300 + round * 20 {
+            let outcome = vec![i as u8; (i % 700) as usize];
+            match get(&engine, &format!("key {i}")) {
+                Some(found) => assert_eq!(found, outcome, "key {i}"),
+                None => assert!(i >= 300, "synced key {i} is gone in round {round}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_new_keys_loses_nothing_and_heals() {
+    let bench = Bench::new();
+    let engine = bench.open();
+    *bench.disk.room.lock() = Some(1);
+    let mut kept = 0;
+    let refused = loop {
+        let (key, outcome) = (format!("key {kept}"), vec![1; 1000]);
+        match engine.check_and_set(key.as_bytes(), &outcome, MINUTE, &mut Single::default()) {
+            Ok(true) => kept += 1,
+            Ok(false) => panic!("{key} was known"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::Full { .. }), "{refused}");
+    assert!(kept > 500);
+    assert!(get(&engine, "key 0").is_some());
+    assert!(check(&engine, "key 1", b"").is_some());
+    *bench.disk.room.lock() = None;
+    assert_eq!(check(&engine, &format!("key {kept}"), b"late"), None);
+    assert!((0..=kept).all(|i| get(&engine, &format!("key {i}")).is_some()));
+}
+
+#[test]
+fn a_failed_sync_ends_all_writing_but_not_reading() {
+    let bench = Bench::new();
+    let engine = bench.open();
+    check(&engine, "a", b"1");
+    bench.disk.sync_fails.store(true, Ordering::SeqCst);
+    assert!(engine.sync().is_err());
+    bench.disk.sync_fails.store(false, Ordering::SeqCst);
+    let refused = engine.check_and_set(b"b", b"", MINUTE, &mut Single::default());
+    assert!(matches!(refused, Err(Error::Poisoned { .. })));
+    assert!(matches!(engine.sync(), Err(Error::Poisoned { .. })));
+    assert_eq!(get(&engine, "a"), Some(b"1".to_vec()));
+    drop(engine);
+    assert_eq!(get(&bench.open(), "a"), Some(b"1".to_vec()));
+}
+
+#[test]
+fn versions_of_a_key_rise_through_removal_expiry_and_reopening() {
+    let bench = Bench::new();
+    let mut last = None;
+    for round in 0..12 {
+        let engine = bench.open();
+        for _ in 0..3 {
+            let mut found = Single::default();
+            assert_eq!(check(&engine, "a", b""), None, "round {round}");
+            engine.get(b"a", &mut found).unwrap();
+            let version = found.record.map(|record| record.version());
+            assert!(version > last, "round {round}");
+            last = version;
+            engine.remove(b"a").unwrap();
+        }
+        bench.clock.advance(Duration::from_millis(3 * MINUTE * (round % 7)));
+        engine.maintain(Duration::from_secs(1)).unwrap();
+    }
+}
+
+#[test]
+fn dropped_segments_give_memory_and_disk_back() {
+    let bench = Bench::new();
+    let engine = bench.open();
+    let mut most = 0;
+    for minute in 0..120 {
+        for i in 0..500 {
+            assert_eq!(check(&engine, &format!("{minute}.{i}"), &[0; 100]), None);
+        }
+        bench.clock.advance(Duration::from_millis(MINUTE));
+        while engine.maintain(Duration::from_secs(1)).unwrap().more {}
+        if minute == 40 {
+            most = engine.stats().disk_bytes;
+        }
+    }
+    let stats = engine.stats();
+    assert!(stats.keys <= 500 * 12, "{stats:?}");
+    assert!(stats.disk_bytes <= most * 5 / 4, "{stats:?} after {most}");
+    assert!(stats.segments_expired > 50, "{stats:?}");
+    for minute in 111..120 {
+        assert!((0..500).all(|i| get(&engine, &format!("{minute}.{i}")).is_some()), "{minute}");
+    }
+    assert_eq!(get(&engine, "109.0"), None);
+}
+
+/// One step of the model test.
+#[derive(Clone, Debug)]
+enum Step {
+    Check(u8, u16, u8),
+    Get(u8),
+    Remove(u8),
+    Advance(u32),
+    Back(u32),
+    Maintain,
+    Crash,
+    Close,
+}
+
+/// What the engine must answer: key to outcome and end, and the time that never runs back.
+struct Model {
+    records: BTreeMap<u8, (Vec<u8>, u64)>,
+    now: u64,
+}
+
+impl Model {
+    fn live(&self, key: u8) -> Option<&Vec<u8>> {
+        self.records.get(&key).filter(|(_, end)| self.now < *end).map(|(outcome, _)| outcome)
+    }
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    use proptest::prelude::{Just, Strategy, any, prop_oneof};
+    let step = prop_oneof![
+        8 => (any::<u8>(), 0..3000_u16, 0..6_u8).prop_map(|(k, l, t)| Step::Check(k % 48, l, t)),
+        4 => any::<u8>().prop_map(|k| Step::Get(k % 48)),
+        3 => any::<u8>().prop_map(|k| Step::Remove(k % 48)),
+        3 => (1..2_000_000_u32).prop_map(Step::Advance),
+        1 => (1..2_000_000_u32).prop_map(Step::Back),
+        3 => Just(Step::Maintain),
+        1 => Just(Step::Crash),
+        1 => Just(Step::Close),
+    ];
+    proptest::collection::vec(step, 1..150)
+}
+
+/// Does one step on both and compares the answers.
+fn compare(bench: &Bench, open: &Engine, model: &mut Model, step: &Step, outcome_byte: u8) {
+    const LIFETIMES: [u64; 6] = [1, 999, 30_000, 10 * MINUTE, 700 * MINUTE, u64::MAX];
+    let mut found = Single::default();
+    match *step {
+        Step::Check(key, len, lifetime) => {
+            let outcome = vec![outcome_byte; usize::from(len)];
+            let lifetime = LIFETIMES[usize::from(lifetime)];
+            let new = open.check_and_set(&[key], &outcome, lifetime, &mut found).unwrap();
+            let answer = found.record.map(|record| record.outcome().to_vec());
+            assert_eq!(answer.as_ref(), model.live(key));
+            if new {
+                model.records.insert(key, (outcome, model.now.saturating_add(lifetime)));
+            }
+        }
+        Step::Get(key) => {
+            open.get(&[key], &mut found).unwrap();
+            let answer = found.record.map(|record| record.outcome().to_vec());
+            assert_eq!(answer.as_ref(), model.live(key));
+        }
+        Step::Remove(key) => {
+            let known = model.live(key).is_some();
+            model.records.remove(&key);
+            assert_eq!(open.remove(&[key]).unwrap(), known);
+        }
+        Step::Advance(by) => {
+            bench.clock.advance(Duration::from_millis(u64::from(by)));
+            model.now = model.now.max(bench.clock.now().as_millis());
+        }
+        Step::Back(by) => {
+            // The engine only knows of a time at which it was asked something.
+            open.get(b"x", &mut found).unwrap();
+            let back = bench.clock.now().as_millis() - u64::from(by);
+            bench.clock.set(Timestamp::from_millis(back));
+        }
+        Step::Maintain => {
+            open.maintain(Duration::ZERO).unwrap();
+        }
+        // A crash forgets the time of which nothing was written down.
+        Step::Crash => open.log.save_manifest(open.clock.now(), false).unwrap(),
+        Step::Close => {
+            open.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_plain_map_and_the_engine_agree_through_crashes_and_clock_moves() {
+    let config = proptest::test_runner::Config {
+        cases: 96,
+        failure_persistence: None,
+        ..Default::default()
+    };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let result = runner.run(&steps(), |steps| {
+        let bench = Bench::new();
+        let mut engine = bench.open();
+        let mut model = Model { records: BTreeMap::new(), now: START };
+        for (number, step) in steps.iter().enumerate() {
+            compare(&bench, &engine, &mut model, step, number as u8);
+            if matches!(step, Step::Crash | Step::Close) {
+                drop(engine);
+                engine = bench.open();
+            }
+        }
+        Ok(())
+    });
+    result.unwrap();
+}

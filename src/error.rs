@@ -1,0 +1,233 @@
+//! Every way an operation can fail and what the caller can do about each.
+//!
+//! Answers are not errors: a duplicate, an absent key or an expired record are ordinary results.
+//! An error means the store could not do what was asked, and its text says what happened, where,
+//! and what to do. No error text contains key or outcome bytes.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of every fallible call of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a call could not do what it was asked to do.
+///
+/// [`Error::is_retryable`] tells whether the same call may succeed later without anybody
+/// repairing anything.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused a request.
+    Io {
+        /// What was attempted, as a verb phrase ("create segment").
+        op: &'static str,
+        /// The file or directory concerned.
+        path: PathBuf,
+        /// The system's own answer.
+        source: io::Error,
+    },
+    /// A key must have at least one byte.
+    EmptyKey,
+    /// The key is longer than the store's limit.
+    KeyTooLong {
+        /// Bytes of the key given.
+        len: usize,
+        /// Bytes allowed by this store's configuration.
+        max: usize,
+    },
+    /// The outcome is longer than the store's limit.
+    OutcomeTooLong {
+        /// Bytes of the outcome given.
+        len: usize,
+        /// Bytes allowed by this store's configuration.
+        max: usize,
+    },
+    /// The lifetime is zero or too long to be represented.
+    InvalidTtl {
+        /// Which rule was broken.
+        reason: &'static str,
+    },
+    /// The builder was given settings that cannot work.
+    InvalidConfig {
+        /// Which setting, the value given and the values allowed.
+        reason: String,
+    },
+    /// The path names something that is not a directory.
+    NotADirectory {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// The directory holds files, but no store.
+    NotAStore {
+        /// The directory given.
+        path: PathBuf,
+    },
+    /// Another handle, in this process or another one, has the directory open.
+    AlreadyOpen {
+        /// The directory given.
+        path: PathBuf,
+    },
+    /// The store was written by a version of the format that this crate does not read.
+    UnsupportedFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// The format version found.
+        found: u32,
+        /// The format version this crate reads and writes.
+        supported: u32,
+    },
+    /// Data that was complete once is damaged.
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// The segment's number, where a segment is damaged.
+        segment: Option<u64>,
+        /// Byte offset of the damage in the file.
+        offset: u64,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// No room for new keys; lookups, duplicates and removals of room go on.
+    Full {
+        /// What ran out.
+        what: &'static str,
+    },
+    /// An earlier write or sync failed; the store takes no more writes until it is reopened.
+    Poisoned {
+        /// The failure that caused it.
+        reason: String,
+    },
+    /// The store was closed through another handle.
+    Closed,
+}
+
+impl Error {
+    /// True when the same call may succeed later: room may return, another holder may close.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Full { .. } | Self::AlreadyOpen { .. } => true,
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
+            }
+            _ => false,
+        }
+    }
+
+    /// Wraps a system error with what was attempted and where.
+    pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
+        let full = matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
+        if full {
+            return Self::Full { what: "disk space" };
+        }
+        Self::Io { op, path: path.to_path_buf(), source }
+    }
+
+    /// Damage in a file that is not a segment.
+    pub(crate) fn corrupt(path: &Path, offset: u64, what: &'static str) -> Self {
+        Self::Corrupt { path: path.to_path_buf(), segment: None, offset, what }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptyKey => f.write_str("the key is empty; a key has at least one byte"),
+            Self::KeyTooLong { len, max } => write!(
+                f,
+                "the key has {len} bytes and this store allows {max}; shorten it, use a digest of \
+                 it, or raise Builder::key_bytes_max"
+            ),
+            Self::OutcomeTooLong { len, max } => write!(
+                f,
+                "the outcome has {len} bytes and this store allows {max}; store a reference to it \
+                 or raise Builder::outcome_bytes_max"
+            ),
+            Self::InvalidTtl { reason } => write!(f, "the lifetime cannot be used: {reason}"),
+            Self::InvalidConfig { reason } => write!(f, "the settings cannot be used: {reason}"),
+            Self::Full { what } => write!(
+                f,
+                "no room for a new key: {what} ran out; lookups go on, and new keys are taken \
+                 again once room returns"
+            ),
+            Self::Poisoned { reason } => write!(
+                f,
+                "the store takes no more writes, because an earlier one failed ({reason}); whether \
+                 calls in flight took effect is unknown until the store is reopened"
+            ),
+            Self::Closed => f.write_str("the store was closed through another handle"),
+            _ => self.fmt_with_path(f),
+        }
+    }
+}
+
+impl Error {
+    /// The texts of the errors that concern a file or directory.
+    fn fmt_with_path(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { op, path, source } => {
+                write!(f, "could not {op} at {}: {source}", path.display())
+            }
+            Self::NotADirectory { path } => {
+                write!(f, "{} is not a directory; a store is a directory", path.display())
+            }
+            Self::NotAStore { path } => write!(
+                f,
+                "{} holds files but no store; name an empty or missing directory to create one",
+                path.display()
+            ),
+            Self::AlreadyOpen { path } => write!(
+                f,
+                "the store at {} is open already, in this process or another one; close that \
+                 handle first, or share a clone of it",
+                path.display()
+            ),
+            Self::UnsupportedFormat { path, found, supported } => write!(
+                f,
+                "{} has format version {found} and this build reads version {supported}; use the \
+                 version of oncelog that wrote it",
+                path.display()
+            ),
+            Self::Corrupt { path, segment, offset, what } => {
+                write!(f, "damaged data in {}", path.display())?;
+                if let Some(segment) = segment {
+                    write!(f, " (segment {segment})")?;
+                }
+                write!(f, " at byte {offset}: {what}; run verify, then restore from a copy")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Path};
+    use std::io;
+
+    #[test]
+    fn a_full_disk_is_reported_as_full_and_retryable() {
+        let error = Error::io("x", Path::new("p"), io::Error::from(io::ErrorKind::StorageFull));
+        assert!(matches!(error, Error::Full { .. }) && error.is_retryable());
+    }
+
+    #[test]
+    fn an_error_text_says_where_and_what_to_do() {
+        let error = Error::AlreadyOpen { path: "orders".into() };
+        let text = error.to_string();
+        assert!(text.contains("orders") && text.contains("close"), "{text}");
+    }
+}

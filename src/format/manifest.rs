@@ -1,0 +1,128 @@
+//! The list of segments that belong to the store, and the epoch; replaced as a whole.
+//!
+//! A segment is listed before its first record is acknowledged and until after its last record is
+//! forgotten, so a listed segment that is missing is damage, and a segment file that is not listed
+//! is debris of a crash.
+
+use crate::format::layout::FORMAT_VERSION;
+use crate::format::reader::{Reader, checked, seal};
+use crate::time::Timestamp;
+
+const MAGIC: [u8; 8] = *b"oncelist";
+const ENTRY_BYTES: usize = 32;
+
+/// How far a listed segment has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListedState {
+    /// May hold records, or none yet; scanned at open.
+    Open,
+    /// Complete, synced, with a run that lists its records.
+    Sealed,
+}
+
+/// One segment that belongs to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) number: u64,
+    pub(crate) bytes: u64,
+    pub(crate) state: ListedState,
+    /// Records in a sealed segment.
+    pub(crate) records: u64,
+}
+
+impl Listed {
+    /// A segment about to be used.
+    pub(crate) fn open(number: u64, bytes: u64) -> Self {
+        Self { number, bytes, state: ListedState::Open, records: 0 }
+    }
+}
+
+/// What the store consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) epoch: u32,
+    /// True when the store was closed: nothing is open and no tail can be torn.
+    pub(crate) closed: bool,
+    /// The store's time when this was written; it never runs back behind it.
+    pub(crate) time: Timestamp,
+    pub(crate) next_number: u64,
+    pub(crate) segments: Vec<Listed>,
+}
+
+impl Manifest {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(64 + self.segments.len() * ENTRY_BYTES);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes.extend_from_slice(&u32::from(self.closed).to_le_bytes());
+        bytes.extend_from_slice(&self.epoch.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&self.time.as_millis().to_le_bytes());
+        bytes.extend_from_slice(&self.next_number.to_le_bytes());
+        for segment in &self.segments {
+            bytes.extend_from_slice(&segment.number.to_le_bytes());
+            bytes.extend_from_slice(&segment.bytes.to_le_bytes());
+            bytes.extend_from_slice(&segment.records.to_le_bytes());
+            let sealed = u64::from(segment.state == ListedState::Sealed);
+            bytes.extend_from_slice(&sealed.to_le_bytes());
+        }
+        seal(&mut bytes);
+        bytes
+    }
+
+    /// `None` for anything that [`Manifest::encode`] did not make.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(checked(bytes)?);
+        if reader.array()? != MAGIC || reader.u32()? != FORMAT_VERSION {
+            return None;
+        }
+        let closed = reader.u32()? == 1;
+        let epoch = reader.u32()?;
+        reader.u32()?;
+        let time = Timestamp::from_millis(reader.u64()?);
+        let next_number = reader.u64()?;
+        let mut segments = Vec::with_capacity(reader.0.len() / ENTRY_BYTES);
+        while !reader.0.is_empty() {
+            let (number, bytes, records) = (reader.u64()?, reader.u64()?, reader.u64()?);
+            let state = match reader.u64()? {
+                0 => ListedState::Open,
+                1 => ListedState::Sealed,
+                _ => return None,
+            };
+            segments.push(Listed { number, bytes, state, records });
+        }
+        Some(Self { epoch, closed, time, next_number, segments })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Listed, ListedState, Manifest};
+    use crate::time::Timestamp;
+
+    fn sample() -> Manifest {
+        let open = Listed { number: 3, bytes: 1 << 20, state: ListedState::Open, records: 0 };
+        let sealed = Listed { number: 2, bytes: 2 << 20, state: ListedState::Sealed, records: 9 };
+        Manifest {
+            epoch: 7,
+            closed: false,
+            time: Timestamp::from_millis(99),
+            next_number: 4,
+            segments: vec![sealed, open],
+        }
+    }
+
+    #[test]
+    fn a_manifest_comes_back_and_no_damage_goes_unnoticed() {
+        let bytes = sample().encode();
+        assert_eq!(Manifest::decode(&bytes), Some(sample()));
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Manifest::decode(&flipped), None, "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert_eq!(Manifest::decode(&bytes[..len]), None);
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! One record: a checked header of 16 or 48 bytes, then key and outcome.
+//!
+//! ```text
+//! word 0 (commit word)   | check 32 | header check 16 | flags 8 | key length 8 |
+//! word 1, compact        | outcome length 16 | version delta 24 | created delta 24 |
+//! words 1-5, wide        | key length 32 | outcome length 32 | version | created | expires | 0 |
+//! then                   key, padded to 8 bytes; outcome, the whole padded to 16
+//! ```
+//!
+//! The compact header serves when the values fit: version and time of creation relative to the
+//! segment's, and the segment's lifetime as the record's. Word 0 is written last and is never
+//! zero, so a record is there entirely or not at all for whoever finds the mapping after a crash.
+//!
+//! Both checks are seeded with the record's place: store, segment and offset. The header check
+//! guards the lengths, which say where the next record begins; the other covers header and payload
+//! through [`digest`](crate::key::KeyHash::digest). The payload's digest does not depend on the
+//! place, so it is computed before any lock is taken.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::format::layout::round_to_unit;
+use crate::time::{Timestamp, expiry};
+use crate::version::Version;
+
+const PRESENT: u64 = 0x80;
+const WIDE: u64 = 0x40;
+const KIND_MASK: u64 = 0x0f;
+
+const FLAGS_SHIFT: u32 = 48;
+const KEY_LEN_SHIFT: u32 = 56;
+const DELTA_MAX: u64 = (1 << 24) - 1;
+
+/// Words of a compact header.
+pub(crate) const COMPACT_WORDS: usize = 2;
+/// Words of a wide header.
+pub(crate) const WIDE_WORDS: usize = 6;
+
+/// Multiplies an offset into a seed; any odd number with well-spread bits serves.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What a record says of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The key was handled, with this outcome.
+    Completed,
+    /// The key was removed: earlier records of it count no more.
+    Removed,
+}
+
+impl Kind {
+    const fn code(self) -> u64 {
+        match self {
+            Self::Completed => 1,
+            Self::Removed => 2,
+        }
+    }
+
+    const fn from_code(code: u64) -> Option<Self> {
+        match code {
+            1 => Some(Self::Completed),
+            2 => Some(Self::Removed),
+            _ => None,
+        }
+    }
+}
+
+/// What all records of a segment have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Common {
+    /// Binds checks to the store and the segment.
+    pub(crate) seed: u64,
+    pub(crate) version: u64,
+    pub(crate) created: u64,
+    /// Lifetime of records with a compact header, in milliseconds; `u64::MAX` for ever.
+    pub(crate) lifetime: u64,
+}
+
+impl Common {
+    /// The seed of a record at `offset` of the segment.
+    #[inline]
+    fn seed_at(&self, offset: u64) -> u64 {
+        self.seed.wrapping_add(offset.wrapping_mul(SPREAD))
+    }
+}
+
+/// A record's fields besides its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) key_len: u32,
+    pub(crate) outcome_len: u32,
+    pub(crate) version: Version,
+    pub(crate) created: Timestamp,
+    pub(crate) expires: Timestamp,
+    wide: bool,
+}
+
+/// A header's words; a compact one uses the first two.
+pub(crate) type HeaderWords = [u64; WIDE_WORDS];
+
+impl Header {
+    #[inline]
+    pub(crate) fn new(
+        kind: Kind,
+        lengths: (u32, u32),
+        version: Version,
+        created: Timestamp,
+        expires: Timestamp,
+    ) -> Self {
+        let (key_len, outcome_len) = lengths;
+        Self { kind, key_len, outcome_len, version, created, expires, wide: true }
+    }
+
+    /// Chooses the compact form where the values fit.
+    #[inline]
+    pub(crate) fn fit(mut self, common: &Common) -> Self {
+        let deltas_fit = self.version.as_u64().wrapping_sub(common.version) <= DELTA_MAX
+            && self.created.as_millis().wrapping_sub(common.created) <= DELTA_MAX;
+        let lengths_fit = self.key_len <= 0xff && self.outcome_len <= 0xffff;
+        let lifetime_fits = expiry(self.created, common.lifetime) == self.expires;
+        self.wide = !(deltas_fit && lengths_fit && lifetime_fits);
+        self
+    }
+
+    /// Whether a commit word begins a wide header.
+    #[inline]
+    pub(crate) const fn is_wide(commit: u64) -> bool {
+        (commit >> FLAGS_SHIFT) & WIDE != 0
+    }
+
+    /// Words before the key.
+    #[inline]
+    pub(crate) const fn header_words(&self) -> usize {
+        if self.wide { WIDE_WORDS } else { COMPACT_WORDS }
+    }
+
+    /// Words before the outcome.
+    #[inline]
+    pub(crate) const fn outcome_word(&self) -> usize {
+        self.header_words() + (self.key_len as usize).div_ceil(8)
+    }
+
+    /// Bytes of the whole record, a multiple of the unit.
+    #[inline]
+    pub(crate) const fn record_bytes(&self) -> u64 {
+        round_to_unit(self.outcome_word() as u64 * 8 + self.outcome_len as u64)
+    }
+
+    /// The most bytes that a record of these lengths takes.
+    pub(crate) const fn record_bytes_max(key_len: u64, outcome_len: u64) -> u64 {
+        round_to_unit(WIDE_WORDS as u64 * 8 + key_len.next_multiple_of(8) + outcome_len)
+    }
+
+    /// The header's words, for a record at `offset` whose payload has this `digest`.
+    #[inline]
+    pub(crate) fn encode(&self, common: &Common, offset: u64, digest: u64) -> HeaderWords {
+        let mut words = [0; WIDE_WORDS];
+        let flags = PRESENT | self.kind.code() | if self.wide { WIDE } else { 0 };
+        let mut commit = flags << FLAGS_SHIFT;
+        if self.wide {
+            words[1] = u64::from(self.key_len) | u64::from(self.outcome_len) << 32;
+            words[2] = self.version.as_u64();
+            words[3] = self.created.as_millis();
+            words[4] = self.expires.as_millis();
+        } else {
+            commit |= u64::from(self.key_len) << KEY_LEN_SHIFT;
+            let version = self.version.as_u64().wrapping_sub(common.version);
+            let created = self.created.as_millis().wrapping_sub(common.created);
+            words[1] = u64::from(self.outcome_len) | version << 16 | created << 40;
+        }
+        let hash = header_hash(commit, &words, common.seed_at(offset));
+        words[0] = commit | header_check(hash) | payload_check(hash, digest);
+        words
+    }
+
+    /// The header in `words`, without looking at the checks; `None` where there is no record.
+    #[inline]
+    pub(crate) fn decode_unchecked(words: &HeaderWords, common: &Common) -> Option<Self> {
+        let flags = words[0] >> FLAGS_SHIFT & 0xff;
+        if flags & PRESENT == 0 {
+            return None;
+        }
+        let kind = Kind::from_code(flags & KIND_MASK)?;
+        if flags & WIDE != 0 {
+            return Some(Self {
+                kind,
+                key_len: low_32(words[1]),
+                outcome_len: low_32(words[1] >> 32),
+                version: Version::from_u64(words[2]),
+                created: Timestamp::from_millis(words[3]),
+                expires: Timestamp::from_millis(words[4]),
+                wide: true,
+            });
+        }
+        let created = common.created.wrapping_add(words[1] >> 40);
+        Some(Self {
+            kind,
+            key_len: low_32(words[0] >> KEY_LEN_SHIFT),
+            outcome_len: low_32(words[1] & 0xffff),
+            version: Version::from_u64(common.version.wrapping_add(words[1] >> 16 & DELTA_MAX)),
+            created: Timestamp::from_millis(created),
+            expires: expiry(Timestamp::from_millis(created), common.lifetime),
+            wide: false,
+        })
+    }
+
+    /// As [`Header::decode_unchecked`], and `None` as well where the header check disagrees.
+    pub(crate) fn decode(words: &HeaderWords, common: &Common, offset: u64) -> Option<Self> {
+        let header = Self::decode_unchecked(words, common)?;
+        let hash = header_hash(words[0], words, common.seed_at(offset));
+        (words[0] & HEADER_CHECK_MASK == header_check(hash)).then_some(header)
+    }
+
+    /// True when header and payload are what was written at this place.
+    pub(crate) fn payload_agrees(
+        words: &HeaderWords,
+        common: &Common,
+        offset: u64,
+        digest: u64,
+    ) -> bool {
+        let hash = header_hash(words[0], words, common.seed_at(offset));
+        words[0] & PAYLOAD_CHECK_MASK == payload_check(hash, digest)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
+const fn low_32(word: u64) -> u32 {
+    word as u32
+}
+
+const PAYLOAD_CHECK_MASK: u64 = 0xffff_ffff;
+const HEADER_CHECK_MASK: u64 = 0xffff << 32;
+
+/// Hash of the header without its checks.
+#[inline]
+fn header_hash(commit: u64, words: &HeaderWords, seed: u64) -> u64 {
+    let fixed = commit >> FLAGS_SHIFT;
+    if fixed & WIDE == 0 {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&fixed.to_le_bytes());
+        bytes[8..].copy_from_slice(&words[1].to_le_bytes());
+        return xxh3_64_with_seed(&bytes, seed);
+    }
+    let mut bytes = [0; WIDE_WORDS * 8];
+    bytes[..8].copy_from_slice(&fixed.to_le_bytes());
+    for (to, word) in bytes[8..].as_chunks_mut::<8>().0.iter_mut().zip(&words[1..]) {
+        *to = word.to_le_bytes();
+    }
+    xxh3_64_with_seed(&bytes, seed)
+}
+
+#[inline]
+const fn header_check(hash: u64) -> u64 {
+    hash >> 48 << 32
+}
+
+/// Mixes two well-spread hashes, so that a change of either changes the result.
+#[inline]
+const fn payload_check(hash: u64, digest: u64) -> u64 {
+    (hash ^ digest.rotate_left(29)).wrapping_mul(SPREAD) >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Common, Header, Kind};
+    use crate::time::Timestamp;
+    use crate::version::Version;
+
+    const COMMON: Common = Common { seed: 77, version: 1000, created: 5_000, lifetime: 60_000 };
+
+    fn header(key_len: u32, outcome_len: u32, version: u64, created: u64, expires: u64) -> Header {
+        Header::new(
+            Kind::Completed,
+            (key_len, outcome_len),
+            Version::from_u64(version),
+            Timestamp::from_millis(created),
+            Timestamp::from_millis(expires),
+        )
+        .fit(&COMMON)
+    }
+
+    #[test]
+    fn both_forms_come_back_at_the_edges_of_the_compact_one() {
+        let edge = 1 << 24;
+        let cases = [
+            (header(255, 65_535, 1000 + edge - 1, 5_000 + edge - 1, 65_000 + edge - 1), false),
+            (header(256, 0, 1000, 5_000, 65_000), true),
+            (header(1, 65_536, 1000, 5_000, 65_000), true),
+            (header(1, 0, 1000 + edge, 5_000, 65_000), true),
+            (header(1, 0, 999, 5_000, 65_000), true),
+            (header(1, 0, 1000, 5_000 + edge, 65_000 + edge), true),
+            (header(1, 0, 1000, 4_999, 64_999), true),
+            (header(1, 0, 1000, 5_000, 65_001), true),
+            (header(65_535, 16 << 20, u64::MAX, 0, u64::MAX), true),
+        ];
+        for (header, wide) in cases {
+            assert_eq!(header.wide, wide, "{header:?}");
+            let words = header.encode(&COMMON, 4160, 123);
+            assert_eq!(Header::decode(&words, &COMMON, 4160), Some(header));
+            assert!(Header::payload_agrees(&words, &COMMON, 4160, 123));
+            assert!(!Header::payload_agrees(&words, &COMMON, 4160, 124));
+        }
+    }
+
+    #[test]
+    fn a_record_is_not_accepted_at_another_place_or_in_another_segment() {
+        let words = header(16, 32, 1001, 5_001, 65_001).encode(&COMMON, 4160, 1);
+        let elsewhere = Common { seed: 78, ..COMMON };
+        assert_eq!(Header::decode(&words, &COMMON, 4176), None);
+        assert_eq!(Header::decode(&words, &elsewhere, 4160), None);
+    }
+
+    #[test]
+    fn zeros_are_never_a_record() {
+        assert_eq!(Header::decode_unchecked(&[0; 6], &COMMON), None);
+    }
+
+    #[test]
+    fn every_flipped_header_bit_is_noticed_by_one_of_the_checks() {
+        for header in [header(16, 32, 1001, 5_001, 65_001), header(16, 32, 1001, 5_001, 9)] {
+            let words = header.encode(&COMMON, 4160, 55);
+            for bit in 0..header.header_words() * 64 {
+                let mut flipped = words;
+                flipped[bit / 64] ^= 1 << (bit % 64);
+                let accepted = Header::decode(&flipped, &COMMON, 4160).is_some()
+                    && Header::payload_agrees(&flipped, &COMMON, 4160, 55);
+                assert!(!accepted, "bit {bit} of {header:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_of_16_and_an_outcome_of_32_bytes_make_one_cache_line() {
+        assert_eq!(header(16, 32, 1001, 5_001, 65_001).record_bytes(), 64);
+        assert_eq!(header(16, 0, 1001, 5_001, 65_001).record_bytes(), 32);
+    }
+}

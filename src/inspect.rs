@@ -1,0 +1,263 @@
+//! A read-only walk over a store's files, for verification and for the command line.
+//!
+//! Works on a closed store, on one that a crash has left, and beside a live one. Nothing in the
+//! directory is changed. Beside a live store the segments that are being written are read as far
+//! as they had come.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::engine::open::{read_identity, read_manifest};
+use crate::error::{Error, Result};
+use crate::format::identity::Identity;
+use crate::format::layout::{BLOCK_BYTES, FORMAT_VERSION, IDENTITY_FILE, run_file, segment_file};
+use crate::format::manifest::{Listed, ListedState, Manifest};
+use crate::format::run::Run;
+use crate::format::segment::{SEGMENT_HEAD_BYTES, SegmentHead};
+use crate::key::KeyHasher;
+use crate::log::seal::run_of;
+use crate::sys::disk::Disk;
+use crate::sys::files::Directory;
+use crate::sys::space::Space;
+use crate::sys::words;
+use crate::time::Timestamp;
+
+/// One segment as its files show it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SegmentStat {
+    /// The segment's number, which is also in its file's name.
+    pub number: u64,
+    /// "open" or "sealed".
+    pub state: &'static str,
+    /// Length of its file.
+    pub bytes: u64,
+    /// Records in it, where a run says so.
+    pub records: Option<u64>,
+    /// When everything in it has expired; `None` for never, or where nothing was written yet.
+    pub ends: Option<Timestamp>,
+    /// When it was begun.
+    pub created: Timestamp,
+}
+
+/// A store's identity and its segments.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StatReport {
+    /// True when some handle has the store open.
+    pub in_use: bool,
+    /// The store's random id, in hexadecimal.
+    pub store_id: String,
+    /// Version of the file format.
+    pub format_version: u32,
+    /// The epoch that the next open starts beyond.
+    pub epoch: u64,
+    /// When the store was created.
+    pub created: Timestamp,
+    /// All segments, in order of their numbers.
+    pub segments: Vec<SegmentStat>,
+    /// Bytes allocated on disk for segments.
+    pub disk_bytes: u64,
+}
+
+/// One place where a store's files are not as they were written.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Problem {
+    /// The file.
+    pub path: PathBuf,
+    /// The segment's number, where it concerns one.
+    pub segment: Option<u64>,
+    /// Byte offset in the file.
+    pub offset: u64,
+    /// What is wrong there.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}: {}", self.path.display(), self.offset, self.what)
+    }
+}
+
+/// What reading every record of a store showed.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// True when some handle has the store open.
+    pub in_use: bool,
+    /// Segments read.
+    pub segments: u64,
+    /// Records whose checksums agree.
+    pub records: u64,
+    /// Bytes of segment files read.
+    pub bytes: u64,
+    /// Blocks of unsealed segments that end in an unfinished record, as a crash leaves them.
+    pub torn_tails: u64,
+    /// Everything that is damaged.
+    pub problems: Vec<Problem>,
+}
+
+impl VerifyReport {
+    /// True when nothing is damaged.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// Opens a store's directory for reading.
+fn read_store(path: &Path) -> Result<(Directory, Identity, Manifest)> {
+    let directory = Directory::open_shared(path)?;
+    let identity =
+        read_identity(&directory)?.ok_or_else(|| Error::NotAStore { path: path.to_path_buf() })?;
+    let manifest = read_manifest(&directory)?;
+    Ok((directory, identity, manifest))
+}
+
+/// Describes a store without opening it. Reads a page of each segment.
+///
+/// # Errors
+/// [`NotAStore`](Error::NotAStore) and [`NotADirectory`](Error::NotADirectory) if there is none;
+/// [`Corrupt`](Error::Corrupt) if identity or manifest are damaged; [`Io`](Error::Io).
+pub fn stat(path: impl AsRef<Path>) -> Result<StatReport> {
+    let (directory, identity, manifest) = read_store(path.as_ref())?;
+    let mut report = StatReport {
+        in_use: directory.is_in_use()?,
+        store_id: identity.id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        format_version: FORMAT_VERSION,
+        epoch: u64::from(manifest.epoch),
+        created: identity.created,
+        segments: Vec::with_capacity(manifest.segments.len()),
+        disk_bytes: 0,
+    };
+    for listed in &manifest.segments {
+        let name = segment_file(listed.number);
+        let head = directory.read_head(&name, SEGMENT_HEAD_BYTES);
+        // A live store may drop a segment between the two reads.
+        let head = head.ok().flatten().and_then(|head| SegmentHead::decode(&head));
+        let sealed = listed.state == ListedState::Sealed;
+        report.disk_bytes += directory.allocated_bytes(&name).unwrap_or(0);
+        report.disk_bytes += directory.allocated_bytes(&run_file(listed.number)).unwrap_or(0);
+        let ends = head.and_then(|head| Timestamp::from_millis(head.ends).finite());
+        report.segments.push(SegmentStat {
+            number: listed.number,
+            state: if sealed { "sealed" } else { "open" },
+            bytes: listed.bytes,
+            records: sealed.then_some(listed.records),
+            ends,
+            created: head.map_or(identity.created, |head| Timestamp::from_millis(head.created)),
+        });
+    }
+    Ok(report)
+}
+
+/// Reads every byte that a store relies on and checks it. Takes the time of reading the files.
+///
+/// # Errors
+/// As [`stat`]. Damage in segments is not an error but listed in the report.
+pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport> {
+    let (directory, identity, manifest) = read_store(path.as_ref())?;
+    let mut report = VerifyReport { in_use: directory.is_in_use()?, ..Default::default() };
+    let hasher = KeyHasher::new(identity.secret);
+    for listed in &manifest.segments {
+        let mut verifier =
+            Verifier { directory: &directory, identity: &identity, listed, report: &mut report };
+        verifier.segment(&hasher)?;
+    }
+    let identity_path = directory.path(IDENTITY_FILE);
+    if manifest.segments.iter().any(|listed| listed.number >= manifest.next_number) {
+        let what = "a segment number is out of order".to_string();
+        report.problems.push(Problem { path: identity_path, segment: None, offset: 0, what });
+    }
+    Ok(report)
+}
+
+/// Checks one segment.
+struct Verifier<'a> {
+    directory: &'a Directory,
+    identity: &'a Identity,
+    listed: &'a Listed,
+    report: &'a mut VerifyReport,
+}
+
+impl Verifier<'_> {
+    fn segment(&mut self, hasher: &KeyHasher) -> Result<()> {
+        let name = segment_file(self.listed.number);
+        let file = match self.directory.open_readable(&name) {
+            Ok(file) => file,
+            Err(Error::Io { .. }) if self.report.in_use => return Ok(()),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                self.problem(0, "the segment's file is missing");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if file.bytes() != self.listed.bytes {
+            self.problem(file.bytes().min(self.listed.bytes), "the file's length has changed");
+            return Ok(());
+        }
+        let bytes = usize::try_from(self.listed.bytes).unwrap_or(usize::MAX);
+        let space = Space::reserve(bytes, bytes)
+            .map_err(|e| Error::io("reserve memory", &self.directory.path(&name), e))?;
+        file.map(&space, 0)?;
+        let mut head = [0; SEGMENT_HEAD_BYTES];
+        words::read_bytes(space.words(), &mut head);
+        if head == [0; SEGMENT_HEAD_BYTES] && self.listed.state == ListedState::Open {
+            return Ok(());
+        }
+        self.report.segments += 1;
+        self.report.bytes += self.listed.bytes;
+        let Some(head) = SegmentHead::decode(&head) else {
+            self.problem(0, "the segment's head is damaged");
+            return Ok(());
+        };
+        if head.store != self.identity.id || head.number != self.listed.number {
+            self.problem(0, "the segment belongs elsewhere");
+            return Ok(());
+        }
+        let (run, found) =
+            run_of(head.number, &head.common(), space.words(), self.identity.id, hasher);
+        self.report.records += found.records;
+        for offset in &found.damaged {
+            self.problem(*offset, "a record does not match its checksum");
+        }
+        if self.listed.state == ListedState::Sealed {
+            self.sealed(&run, found.records)?;
+        } else {
+            self.report.torn_tails += found.torn_tails;
+        }
+        Ok(())
+    }
+
+    /// A sealed segment has exactly what its run lists.
+    fn sealed(&mut self, found: &Run, records: u64) -> Result<()> {
+        let name = run_file(self.listed.number);
+        let run = self.directory.read(&name)?.and_then(|bytes| Run::decode(&bytes));
+        let ours = |run: &Run| run.store == found.store && run.number == found.number;
+        let Some(run) = run.filter(ours) else {
+            let (path, segment) = (self.directory.path(&name), Some(self.listed.number));
+            let what = "the run is missing or damaged; opening the store makes it again".into();
+            self.report.problems.push(Problem { path, segment, offset: 0, what });
+            return Ok(());
+        };
+        let mut short = false;
+        for (block, (had, has)) in run.block_ends.iter().zip(&found.block_ends).enumerate() {
+            if had != has {
+                short = true;
+                let offset = block as u64 * BLOCK_BYTES + u64::from(*has.min(had));
+                self.problem(offset, "a record does not match its checksum");
+            }
+        }
+        if !short && (records != self.listed.records || run.entries != found.entries) {
+            self.problem(0, "the segment does not hold the records that its run lists");
+        }
+        Ok(())
+    }
+
+    fn problem(&mut self, offset: u64, what: &str) {
+        let path = self.directory.path(&segment_file(self.listed.number));
+        let segment = Some(self.listed.number);
+        self.report.problems.push(Problem { path, segment, offset, what: what.to_string() });
+    }
+}

@@ -1,0 +1,64 @@
+//! An embeddable store that remembers which keys were already handled and what came of them.
+//!
+//! [`Store::check_and_set`] answers *new* or *duplicate, and here is the outcome*, atomically, in
+//! well under a microsecond, and what it has answered survives the end of the process.
+//!
+//! ```
+//! use oncelog::{Check, Store};
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("payments");
+//! let store = Store::open(path)?;
+//! match store.check_and_set("order-42", "charged, receipt 1001")? {
+//!     Check::New => println!("first time: go on"),
+//!     Check::Duplicate(record) => println!("seen at {}: {:?}", record.created(), record.outcome()),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Start with [`Store`] and [`Builder`]; [`docs`] has the specification of the files, the promises
+//! of each call, the architecture, the reasons, and the measurements.
+
+#[cfg(not(unix))]
+compile_error!("oncelog runs on Unix systems: it needs mmap, flock and directory descriptors");
+
+mod answers;
+mod config;
+mod engine;
+mod error;
+mod format;
+mod index;
+mod key;
+mod log;
+mod maintainer;
+mod outcome;
+mod record;
+mod stats;
+mod store;
+#[expect(unsafe_code, reason = "the one place where memory and system calls are wrapped")]
+mod sys;
+mod time;
+mod version;
+mod wheel;
+
+pub mod docs;
+pub mod inspect;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
+
+pub use crate::answers::{Answer, Answers, Check, Lookups};
+pub use crate::config::{
+    Durability, LANES_MAX, Maintenance, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MAX_DEFAULT,
+    SEGMENT_BYTES_MIN, STRIPES_DEFAULT, STRIPES_MAX, TTL_DEFAULT,
+};
+pub use crate::error::{Error, Result};
+pub use crate::key::{
+    KEY_BYTES_MAX, KEY_BYTES_MAX_DEFAULT, OUTCOME_BYTES_MAX, OUTCOME_BYTES_MAX_DEFAULT,
+};
+pub use crate::record::{Record, RecordRef};
+pub use crate::stats::{Maintained, RecoveryReport, Stats};
+pub use crate::store::{Builder, Store};
+pub use crate::time::{Clock, ManualClock, SystemClock, Timestamp, Ttl};
+pub use crate::version::Version;

@@ -1,0 +1,151 @@
+//! Takes over segments that an earlier process has left.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::error::{Error, Result};
+use crate::format::layout::{
+    BLOCK_BYTES, CHUNK_BYTES, FORMAT_VERSION, UNIT_BYTES, block_start, file_number, run_file,
+    segment_file,
+};
+use crate::format::location::Location;
+use crate::format::manifest::{Listed, ListedState};
+use crate::format::run::Run;
+use crate::format::segment::{SEGMENT_HEAD_BYTES, SegmentHead};
+use crate::log::Log;
+use crate::log::segment::Segment;
+use crate::sys::disk::SegmentFile;
+use crate::sys::files::UNFINISHED;
+use crate::sys::words;
+
+impl Log {
+    /// Segment numbers below `next` have been used.
+    pub(crate) fn raise_number(&self, next: u64) {
+        self.catalog.lock().raise_number(next);
+    }
+
+    /// Maps a listed segment; `None` for one that was prepared and never used.
+    pub(crate) fn adopt(&self, listed: &Listed) -> Result<Option<Arc<Segment>>> {
+        let name = segment_file(listed.number);
+        let file = self.disk.open(&name).map_err(|error| match error {
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                self.corrupt(listed.number, 0, "the segment's file is missing")
+            }
+            other => other,
+        })?;
+        let well_sized = listed.bytes.is_multiple_of(CHUNK_BYTES) && listed.bytes > 0;
+        if file.bytes() != listed.bytes || !well_sized {
+            let offset = file.bytes().min(listed.bytes);
+            return Err(self.corrupt(listed.number, offset, "the file's length has changed"));
+        }
+        let chunks = listed.bytes / CHUNK_BYTES;
+        let first = self.catalog.lock().place(chunks);
+        let first = first.ok_or(Error::Full { what: "address space" })?;
+        let adopted = self.map_adopted(listed, first * CHUNK_BYTES, file);
+        if !matches!(adopted, Ok(Some(_))) {
+            self.catalog.lock().free(first..first + chunks);
+        }
+        adopted
+    }
+
+    fn map_adopted(
+        &self,
+        listed: &Listed,
+        at: u64,
+        file: Box<dyn SegmentFile>,
+    ) -> Result<Option<Arc<Segment>>> {
+        file.map(&self.space, usize::try_from(at).unwrap_or(usize::MAX))?;
+        let first = usize::try_from(at / 8).unwrap_or(usize::MAX);
+        let words = self.space.words().get(first..).unwrap_or_default();
+        let mut head = [0; SEGMENT_HEAD_BYTES];
+        words::read_bytes(words, &mut head);
+        if head == [0; SEGMENT_HEAD_BYTES] && listed.state == ListedState::Open {
+            if !blocks_are_unused(words, listed.bytes) {
+                return Err(self.corrupt(listed.number, 0, "the segment's head is gone"));
+            }
+            return Ok(None);
+        }
+        let head = SegmentHead::decode(&head)
+            .ok_or_else(|| self.corrupt(listed.number, 0, "the segment's head is damaged"))?;
+        if head.store != self.id || head.number != listed.number || head.bytes != listed.bytes {
+            return Err(self.corrupt(listed.number, 0, "the segment belongs elsewhere"));
+        }
+        let segment = Arc::new(Segment::new(&head, at, file));
+        self.table.publish(&segment, true);
+        self.catalog.lock().add_full(segment.clone());
+        Ok(Some(segment))
+    }
+
+    /// A sealed segment's run; `None` if it is missing, damaged, or not this segment's.
+    pub(crate) fn read_run(&self, segment: &Segment, records: u64) -> Result<Option<Run>> {
+        let Some(bytes) = self.disk.read(&run_file(segment.number))? else {
+            return Ok(None);
+        };
+        Ok(Run::decode(&bytes).filter(|run| {
+            let ours = run.store == self.id && run.number == segment.number;
+            let inside = |entry: &crate::format::run::RunEntry| {
+                u64::from(entry.units) * UNIT_BYTES < segment.bytes && entry.units > 0
+            };
+            ours && run.entries.len() as u64 == records && run.entries.iter().all(inside)
+        }))
+    }
+
+    /// The location of a record at `offset` of the segment.
+    pub(crate) fn location(segment: &Segment, offset: u64) -> Location {
+        Location::from_bytes(segment.at + offset)
+    }
+
+    /// The segment's words.
+    pub(crate) fn words<'a>(&'a self, segment: &Segment) -> &'a [AtomicU64] {
+        segment.words(self.space.words())
+    }
+
+    /// Damage in a segment's file.
+    pub(crate) fn corrupt(&self, number: u64, offset: u64, what: &'static str) -> Error {
+        let path = self.disk.path(&segment_file(number));
+        Error::Corrupt { path, segment: Some(number), offset, what }
+    }
+
+    /// Removes files that a crash left behind: unfinished, or of segments not listed.
+    pub(crate) fn remove_debris(&self, listed: &[Listed]) -> Result<u64> {
+        let mut removed = 0;
+        for entry in self.disk.entries()? {
+            let number = file_number(&entry.name, ".seg").or(file_number(&entry.name, ".run"));
+            let unlisted = number.is_some_and(|n| !listed.iter().any(|l| l.number == n));
+            let unfinished = entry.name.strip_suffix(UNFINISHED).is_some_and(is_ours);
+            if entry.is_file && (unfinished || (unlisted && self.is_debris(&entry.name))) {
+                self.disk.remove(&entry.name)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// True for an unlisted file that this store has made, or that was never begun.
+    fn is_debris(&self, name: &str) -> bool {
+        if name.ends_with(".run") {
+            return true;
+        }
+        let Ok(Some(head)) = self.disk.read_head(name, SEGMENT_HEAD_BYTES) else {
+            return false;
+        };
+        match SegmentHead::decode(&head) {
+            Some(head) => head.store == self.id,
+            None => head.iter().all(|byte| *byte == 0),
+        }
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    use crate::format::layout::{IDENTITY_FILE, MANIFEST_FILE};
+    name == IDENTITY_FILE || name == MANIFEST_FILE || file_number(name, ".run").is_some()
+}
+
+/// True when no lane has claimed a block.
+fn blocks_are_unused(words: &[AtomicU64], bytes: u64) -> bool {
+    const { assert!(FORMAT_VERSION == 1) };
+    (0..bytes / BLOCK_BYTES).all(|block| {
+        let first = usize::try_from(block_start(block) / 8).unwrap_or(usize::MAX);
+        words.get(first).is_none_or(|word| words::load(word) == 0)
+    })
+}

@@ -1,0 +1,194 @@
+//! All segments by number, which of them are open, and where the next one goes.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES};
+use crate::format::manifest::{Listed, Manifest};
+use crate::log::places::Places;
+use crate::log::segment::{Prepared, Segment};
+use crate::time::Timestamp;
+
+/// How large segments are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// A bucket's first segment.
+    pub(crate) min: u64,
+    /// What they double up to.
+    pub(crate) max: u64,
+    /// What a segment is made for at most, for the sake of one record.
+    pub(crate) limit: u64,
+}
+
+/// The segment that a bucket's blocks are claimed from.
+#[derive(Debug)]
+struct Open {
+    segment: Arc<Segment>,
+}
+
+/// The segments of a store.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    sizes: Sizes,
+    segments: BTreeMap<u64, Arc<Segment>>,
+    open: BTreeMap<Timestamp, Open>,
+    /// Size of the next segment, by bucket.
+    next_bytes: BTreeMap<Timestamp, u64>,
+    spare: Option<Prepared>,
+    /// A segment being created, for the manifest alone.
+    listed_spare: Option<Listed>,
+    places: Places,
+    next_number: u64,
+}
+
+impl Catalog {
+    pub(crate) fn new(sizes: Sizes, chunks: u64) -> Self {
+        Self {
+            sizes,
+            segments: BTreeMap::new(),
+            open: BTreeMap::new(),
+            next_bytes: BTreeMap::new(),
+            spare: None,
+            listed_spare: None,
+            places: Places::new(chunks),
+            next_number: 1,
+        }
+    }
+
+    /// Claims consecutive blocks in the bucket's open segment, for one cursor.
+    pub(crate) fn claim(&mut self, ends: Timestamp, span: u32) -> Option<(Arc<Segment>, u32)> {
+        let segment = &self.open.get(&ends)?.segment;
+        let block = segment.claimed.load(Ordering::Acquire);
+        if segment.blocks() - block < span {
+            if span == 1 {
+                self.open.remove(&ends);
+            }
+            return None;
+        }
+        segment.cursors.fetch_add(1, Ordering::AcqRel);
+        segment.claimed.store(block + span, Ordering::Release);
+        Some((segment.clone(), block))
+    }
+
+    /// The size of the bucket's next segment, with room for `span` blocks.
+    pub(crate) fn next_bytes(&mut self, ends: Timestamp, span: u32) -> Result<u64> {
+        let usual = *self.next_bytes.get(&ends).unwrap_or(&self.sizes.min);
+        self.next_bytes.insert(ends, (usual * 2).min(self.sizes.max));
+        let needed = (u64::from(span) * BLOCK_BYTES).next_power_of_two();
+        if needed > self.sizes.limit {
+            return Err(Error::Full { what: "segment space" });
+        }
+        Ok(usual.max(needed))
+    }
+
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    /// Numbers below `next` are not given out again.
+    pub(crate) fn raise_number(&mut self, next: u64) {
+        self.next_number = self.next_number.max(next);
+    }
+
+    pub(crate) fn place(&mut self, chunks: u64) -> Option<u64> {
+        self.places.take(chunks)
+    }
+
+    pub(crate) fn free(&mut self, chunks: Range<u64>) {
+        self.places.give(chunks);
+    }
+
+    /// Opens the segment for its bucket. One it replaces counts as full from now on.
+    pub(crate) fn activate(&mut self, segment: Arc<Segment>) {
+        self.segments.insert(segment.number, segment.clone());
+        if let Some(before) = self.open.insert(segment.ends, Open { segment }) {
+            before.segment.claimed.store(before.segment.blocks(), Ordering::Release);
+        }
+    }
+
+    /// Adds a segment that is not appended to.
+    pub(crate) fn add_full(&mut self, segment: Arc<Segment>) {
+        segment.claimed.store(segment.blocks(), Ordering::Release);
+        self.segments.insert(segment.number, segment);
+    }
+
+    /// No more blocks are claimed in the segment.
+    pub(crate) fn deactivate(&mut self, segment: &Arc<Segment>) {
+        if self.open.get(&segment.ends).is_some_and(|open| Arc::ptr_eq(&open.segment, segment)) {
+            self.open.remove(&segment.ends);
+            self.next_bytes.remove(&segment.ends);
+        }
+        segment.claimed.store(segment.blocks(), Ordering::Release);
+    }
+
+    pub(crate) fn active(&self, ends: Option<Timestamp>) -> Vec<Arc<Segment>> {
+        let wanted = self.open.iter().filter(|(key, _)| ends.is_none_or(|ends| ends == **key));
+        wanted.map(|(_, open)| open.segment.clone()).collect()
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<Arc<Segment>> {
+        self.segments.get(&number).cloned()
+    }
+
+    pub(crate) fn remove(&mut self, number: u64) {
+        if let Some(segment) = self.segments.remove(&number)
+            && !self.segments.values().any(|other| other.ends == segment.ends)
+        {
+            self.next_bytes.remove(&segment.ends);
+        }
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
+        self.segments.values().cloned().collect()
+    }
+
+    pub(crate) fn unsealed(&self) -> Vec<Arc<Segment>> {
+        self.segments.values().filter(|segment| !segment.is_sealed()).cloned().collect()
+    }
+
+    /// The size of a segment worth preparing, when a large open one is half used.
+    pub(crate) fn wants_spare(&self) -> Option<u64> {
+        if self.spare.is_some() {
+            return None;
+        }
+        let half_used = |open: &&Open| {
+            let segment = &open.segment;
+            segment.bytes > self.sizes.min
+                && segment.claimed.load(Ordering::Relaxed) * 2 > segment.blocks()
+        };
+        let open = self.open.values().find(half_used)?;
+        self.next_bytes.get(&open.segment.ends).copied()
+    }
+
+    /// The prepared segment, if it has the size wanted.
+    pub(crate) fn take_spare(&mut self, bytes: u64) -> Option<Prepared> {
+        self.spare.take_if(|spare| spare.bytes == bytes)
+    }
+
+    pub(crate) fn put_spare(&mut self, spare: Prepared) {
+        self.spare = Some(spare);
+    }
+
+    pub(crate) fn list_spare(&mut self, listed: Option<Listed>) {
+        self.listed_spare = listed;
+    }
+
+    /// The prepared segment is not needed any more.
+    pub(crate) fn discard_spare(&mut self) -> Option<Prepared> {
+        let spare = self.spare.take()?;
+        let first = spare.at / CHUNK_BYTES;
+        self.places.give(first..first + spare.bytes / CHUNK_BYTES);
+        Some(spare)
+    }
+
+    pub(crate) fn manifest(&self, epoch: u32, time: Timestamp, closed: bool) -> Manifest {
+        let spare = self.spare.as_ref().map(|spare| Listed::open(spare.number, spare.bytes));
+        let segments = self.segments.values().map(|segment| segment.listed());
+        let segments = segments.chain(spare).chain(self.listed_spare).collect();
+        Manifest { epoch, closed, time, next_number: self.next_number, segments }
+    }
+}

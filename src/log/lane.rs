@@ -1,0 +1,132 @@
+//! An append cursor with its lock: the only place that writes records.
+//!
+//! A record is copied while its lane is held, header last, so within a block every acknowledged
+//! record is preceded only by complete ones, and the end of the process leaves at most one torn
+//! record a block.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::format::layout::{BLOCK_BYTES, BLOCK_HEADER_BYTES, block_start};
+use crate::format::location::Location;
+use crate::format::record::{Common, Header};
+use crate::format::segment::BlockHeader;
+use crate::log::segment::Segment;
+use crate::log::versions::{VersionRange, Versions};
+use crate::log::{Draft, NoBlock};
+use crate::sys::prefetch::prefetch;
+use crate::sys::words;
+use crate::time::Timestamp;
+use crate::version::Version;
+
+/// Blocks that a lane keeps in one bucket: a large record must not end a half-empty block.
+const CURSORS_PER_BUCKET: usize = 2;
+
+/// How far ahead of the record being written the block's lines are fetched: 512 bytes.
+const PREFETCH_WORDS: usize = 64;
+
+/// The blocks that some threads append to.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    cursors: Vec<Cursor>,
+    versions: VersionRange,
+}
+
+/// One block that is being filled.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    segment: Arc<Segment>,
+    ends: Timestamp,
+    common: Common,
+    segment_at: u64,
+    /// Where the next record begins, in the address space.
+    next: u64,
+    limit: u64,
+}
+
+impl Cursor {
+    /// Writes the header of a block just claimed, and starts behind it.
+    pub(crate) fn begin(segment: Arc<Segment>, block: u32, span: u32, space: &[AtomicU64]) -> Self {
+        let start = segment.at + block_start(u64::from(block));
+        let limit = segment.at + (u64::from(block) + u64::from(span)) * BLOCK_BYTES;
+        let [place, check] = BlockHeader { index: block, span }.encode(&segment.common);
+        let first = usize::try_from(start / 8).unwrap_or(usize::MAX);
+        if let (Some(first_word), Some(second)) = (space.get(first), space.get(first + 1)) {
+            words::store(first_word, place);
+            words::store_release(second, check);
+        }
+        let (common, segment_at, ends) = (segment.common, segment.at, segment.ends);
+        Self { segment, ends, common, segment_at, next: start + BLOCK_HEADER_BYTES, limit }
+    }
+
+    fn room(&self) -> u64 {
+        self.limit - self.next
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.segment.cursors.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Lane {
+    /// Writes the record to the first of the bucket's blocks with room for it.
+    #[inline]
+    pub(crate) fn append(
+        &mut self,
+        space: &[AtomicU64],
+        versions: &Versions,
+        ends: Timestamp,
+        draft: &Draft<'_>,
+        digest: u64,
+    ) -> Result<(Location, Version), NoBlock> {
+        let lengths = (length(draft.key), length(draft.outcome));
+        let most = Header::record_bytes_max(u64::from(lengths.0), u64::from(lengths.1));
+        let fits = |cursor: &&mut Cursor| cursor.ends == ends && cursor.room() >= most;
+        let cursor = self.cursors.iter_mut().find(fits).ok_or(NoBlock)?;
+        let version = self.versions.next(versions, draft.after, cursor.common.version);
+        let header = Header::new(draft.kind, lengths, version, draft.created, draft.expires)
+            .fit(&cursor.common);
+        let at = cursor.next;
+        let raw = header.encode(&cursor.common, at - cursor.segment_at, digest);
+        cursor.next += header.record_bytes();
+
+        let first = usize::try_from(at / 8).map_err(|_| NoBlock)?;
+        let target = space.get(first..).ok_or(NoBlock)?;
+        let (head, body) = target.split_at_checked(header.header_words()).ok_or(NoBlock)?;
+        words::write_bytes(body, draft.key);
+        let outcome = target.get(header.outcome_word()..).ok_or(NoBlock)?;
+        words::write_bytes(outcome, draft.outcome);
+        for (word, value) in head.iter().zip(raw).skip(1) {
+            words::store(word, value);
+        }
+        words::store_release(head.first().ok_or(NoBlock)?, raw[0]);
+        // Releasing the lock waits for these stores; lines brought near in time make that short.
+        if let Some(ahead) = target.get(PREFETCH_WORDS) {
+            prefetch(ahead);
+        }
+        Ok((Location::from_bytes(at), version))
+    }
+
+    /// Takes a block over; of more than two in a bucket the fullest is given up.
+    pub(crate) fn add(&mut self, cursor: Cursor) {
+        let same = |other: &Cursor| other.ends == cursor.ends;
+        if self.cursors.iter().filter(|other| same(other)).count() >= CURSORS_PER_BUCKET {
+            let fullest = self.cursors.iter().enumerate().filter(|(_, other)| same(other));
+            if let Some((index, _)) = fullest.min_by_key(|(_, other)| other.room()) {
+                self.cursors.swap_remove(index);
+            }
+        }
+        self.cursors.push(cursor);
+    }
+
+    /// Gives up the blocks in a segment.
+    pub(crate) fn leave(&mut self, segment: &Arc<Segment>) {
+        self.cursors.retain(|cursor| !Arc::ptr_eq(&cursor.segment, segment));
+    }
+}
+
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,381 @@
+//! An ordered set of segments: a few that grow, many that only wait for their end.
+//!
+//! Records are appended through lanes ([`lane`]), into blocks claimed from the open segment of
+//! their bucket ([`catalog`]). Which bucket a record belongs to is decided above; here a bucket is
+//! only the time at which its segments end. A location is resolved through the segment table
+//! ([`table`]), which also says whether the segment still lives.
+//!
+//! Lock order: a stripe of the index, then a lane, then the catalog; `append` takes the lane only,
+//! `provide` the catalog and afterwards the lane.
+
+pub(crate) mod adopt;
+pub(crate) mod catalog;
+pub(crate) mod lane;
+pub(crate) mod places;
+pub(crate) mod scan;
+pub(crate) mod seal;
+pub(crate) mod segment;
+pub(crate) mod table;
+pub(crate) mod versions;
+pub(crate) mod view;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::error::{Error, Result};
+use crate::format::identity::ID_BYTES;
+use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES, MANIFEST_FILE, segment_file};
+use crate::format::location::{Location, SPACE_BYTES};
+use crate::format::manifest::Listed;
+use crate::format::record::Kind;
+use crate::key::{KeyHash, KeyHasher};
+use crate::log::catalog::{Catalog, Sizes};
+use crate::log::lane::{Cursor, Lane};
+use crate::log::segment::Segment;
+use crate::log::table::Table;
+use crate::log::versions::Versions;
+use crate::log::view::RecordView;
+use crate::sys::disk::Disk;
+use crate::sys::space::Space;
+use crate::sys::sync::Mutex;
+use crate::time::Timestamp;
+use crate::version::Version;
+
+/// The least address space that a store works with.
+const SPACE_BYTES_MIN: u64 = 4 << 30;
+
+/// A record to be appended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draft<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) key: &'a [u8],
+    pub(crate) outcome: &'a [u8],
+    pub(crate) hash: KeyHash,
+    pub(crate) created: Timestamp,
+    pub(crate) expires: Timestamp,
+    /// The version of the key's latest record, if it has one.
+    pub(crate) after: Option<Version>,
+}
+
+/// The lane has no room for the record in a block of that bucket.
+#[derive(Debug)]
+pub(crate) struct NoBlock;
+
+/// What is at a location.
+#[derive(Debug)]
+pub(crate) enum Found<'a> {
+    /// A record.
+    Record(RecordView<'a>),
+    /// Nothing any more: the segment was dropped.
+    Dead,
+    /// Something that is no record, though the segment lives.
+    Damaged,
+}
+
+/// The log of one store.
+#[derive(Debug)]
+pub(crate) struct Log {
+    disk: Arc<dyn Disk>,
+    id: [u8; ID_BYTES],
+    space: Space,
+    table: Table,
+    versions: Versions,
+    lanes: Box<[CachePadded<Mutex<Lane>>]>,
+    catalog: Mutex<Catalog>,
+    blocks_claimed: AtomicU64,
+}
+
+impl Log {
+    /// A log without segments, which continues after `epoch`.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        id: [u8; ID_BYTES],
+        lanes: usize,
+        sizes: Sizes,
+        epoch: u32,
+    ) -> Result<Self> {
+        let fail = |e| Error::io("reserve address space", &disk.path(""), e);
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX / 2);
+        let space = Space::reserve(bytes(SPACE_BYTES), bytes(SPACE_BYTES_MIN)).map_err(fail)?;
+        let chunks = space.len() as u64 / CHUNK_BYTES;
+        let table = Table::new(bytes(chunks)).map_err(fail)?;
+        let lanes = (0..lanes).map(|_| CachePadded::new(Mutex::new(Lane::default()))).collect();
+        let versions = Versions::new(epoch);
+        let catalog = Mutex::new(Catalog::new(sizes, chunks));
+        let blocks_claimed = AtomicU64::new(0);
+        Ok(Self { disk, id, space, table, versions, lanes, catalog, blocks_claimed })
+    }
+
+    /// Writes the record to a block that `lane` owns in the bucket ending at `ends`.
+    ///
+    /// When it returns, the record is complete in the shared mapping.
+    #[inline]
+    pub(crate) fn append(
+        &self,
+        lane: usize,
+        ends: Timestamp,
+        draft: &Draft<'_>,
+        digest: u64,
+    ) -> std::result::Result<(Location, Version), NoBlock> {
+        let lane = lane % self.lanes.len();
+        let Some(lane) = self.lanes.get(lane) else {
+            return Err(NoBlock);
+        };
+        lane.lock().append(self.space.words(), &self.versions, ends, draft, digest)
+    }
+
+    /// Gives `lane` a block with room for `record_bytes` in the bucket ending at `ends`.
+    ///
+    /// Returns the segment if it had to be created for that.
+    pub(crate) fn provide(
+        &self,
+        lane: usize,
+        ends: Timestamp,
+        record_bytes: u64,
+        now: Timestamp,
+        lifetime: u64,
+    ) -> Result<Option<Arc<Segment>>> {
+        // The first block of a segment is short by the head page; counting it covers both.
+        let span = (record_bytes + HEAD_BYTES + 64).div_ceil(BLOCK_BYTES);
+        let span = u32::try_from(span).map_err(|_| Error::Full { what: "segment space" })?;
+        let mut catalog = self.catalog.lock();
+        let mut created = None;
+        let (segment, block) = match catalog.claim(ends, span) {
+            Some(claimed) => claimed,
+            None => {
+                let segment = self.create(&mut catalog, ends, span, now, lifetime)?;
+                created = Some(segment.clone());
+                catalog.claim(ends, span).ok_or(Error::Full { what: "segment space" })?
+            }
+        };
+        drop(catalog);
+        self.blocks_claimed.fetch_add(u64::from(span), Ordering::Relaxed);
+        let cursor = Cursor::begin(segment, block, span, self.space.words());
+        if let Some(lane) = self.lanes.get(lane % self.lanes.len()) {
+            lane.lock().add(cursor);
+        }
+        Ok(created)
+    }
+
+    /// The record at `location`.
+    #[inline]
+    pub(crate) fn view(&self, location: Location) -> Found<'_> {
+        let Some(entry) = self.table.get(location.chunk()) else {
+            return Found::Dead;
+        };
+        RecordView::at(self.space.words(), &entry, location).map_or(Found::Damaged, Found::Record)
+    }
+
+    /// True when every byte of a record is what was written at its place.
+    pub(crate) fn verify(
+        &self,
+        location: Location,
+        view: &RecordView<'_>,
+        hasher: &KeyHasher,
+        buffer: &mut Vec<u8>,
+    ) -> bool {
+        self.table.get(location.chunk()).is_some_and(|entry| {
+            let offset = location.bytes() - entry.at;
+            view.verify(&entry.common, offset, hasher, buffer).is_some()
+        })
+    }
+
+    /// The error for damage found at `location`.
+    pub(crate) fn damage_at(&self, location: Location, what: &'static str) -> Error {
+        let segments = self.catalog.lock().all();
+        let chunk = location.chunk();
+        let segment = segments.iter().find(|segment| segment.chunks().contains(&chunk));
+        let number = segment.map(|segment| segment.number);
+        let path = self.disk.path(&number.map(segment_file).unwrap_or_default());
+        let offset = location.bytes() - segment.map_or(0, |segment| segment.at);
+        Error::Corrupt { path, segment: number, offset, what }
+    }
+
+    /// True when the record's segment is gone, so that its slot means nothing.
+    #[inline]
+    pub(crate) fn is_dead(&self, location: Location) -> bool {
+        !self.table.lives(location.chunk())
+    }
+
+    #[inline]
+    pub(crate) fn prefetch(&self, location: Location) {
+        // A location below 2^40 fits in any address that the space was reserved in.
+        if let Ok(at) = usize::try_from(location.bytes()) {
+            self.space.prefetch(at);
+        }
+    }
+
+    /// Everything appended before the call is on stable storage when it returns.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let segments = self.catalog.lock().unsealed();
+        for segment in segments {
+            segment.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Ends appending to the segment: afterwards no lane has a block in it.
+    pub(crate) fn withdraw(&self, segment: &Arc<Segment>) {
+        self.catalog.lock().deactivate(segment);
+        for lane in &self.lanes {
+            lane.lock().leave(segment);
+        }
+    }
+
+    /// Ends appending to every segment, of the bucket ending at `ends` or of all.
+    pub(crate) fn withdraw_bucket(&self, ends: Option<Timestamp>) {
+        let segments = self.catalog.lock().active(ends);
+        for segment in segments {
+            self.withdraw(&segment);
+        }
+    }
+
+    /// Forgets the segments for good: their locations are dead when it returns, their files gone.
+    ///
+    /// Their places stay taken until [`Log::free`].
+    pub(crate) fn drop_segments(
+        &self,
+        numbers: &[u64],
+        now: Timestamp,
+    ) -> Result<Vec<Arc<Segment>>> {
+        let segments: Vec<_> = {
+            let catalog = self.catalog.lock();
+            numbers.iter().filter_map(|number| catalog.get(*number)).collect()
+        };
+        for segment in &segments {
+            self.withdraw(segment);
+        }
+        // Records that become invisible must not be followed by lower versions of their keys.
+        self.versions.retire_ranges();
+        for segment in &segments {
+            self.table.clear(segment.chunks());
+        }
+        let mut catalog = self.catalog.lock();
+        for segment in &segments {
+            catalog.remove(segment.number);
+        }
+        self.write_manifest(&catalog, now, false)?;
+        drop(catalog);
+        for segment in &segments {
+            segment.remove_files(&*self.disk)?;
+        }
+        Ok(segments)
+    }
+
+    /// Gives a dropped segment's place back; no slot may lead there any more.
+    pub(crate) fn free(&self, segment: &Segment) -> Result<()> {
+        let bytes = usize::try_from(segment.bytes).unwrap_or(0);
+        let at = usize::try_from(segment.at).unwrap_or(usize::MAX);
+        self.space
+            .unmap(at, bytes)
+            .map_err(|e| Error::io("unmap segment", &self.disk.path(""), e))?;
+        self.catalog.lock().free(segment.chunks());
+        Ok(())
+    }
+
+    /// Counts of segments and bytes: (segments, bytes allocated on disk).
+    pub(crate) fn sizes(&self) -> (u64, u64) {
+        let segments = self.catalog.lock().all();
+        let bytes = segments.iter().map(|segment| segment.allocated_bytes(&*self.disk)).sum();
+        (segments.len() as u64, bytes)
+    }
+
+    /// Writes the list of segments.
+    pub(crate) fn save_manifest(&self, now: Timestamp, closed: bool) -> Result<()> {
+        let catalog = self.catalog.lock();
+        self.write_manifest(&catalog, now, closed)
+    }
+
+    fn write_manifest(&self, catalog: &Catalog, now: Timestamp, closed: bool) -> Result<()> {
+        let manifest = catalog.manifest(self.versions.epoch_reserved(), now, closed);
+        self.disk.replace(MANIFEST_FILE, &manifest.encode())
+    }
+
+    /// Creates and lists a segment with room for `span` blocks.
+    fn create(
+        &self,
+        catalog: &mut Catalog,
+        ends: Timestamp,
+        span: u32,
+        now: Timestamp,
+        lifetime: u64,
+    ) -> Result<Arc<Segment>> {
+        let bytes = catalog.next_bytes(ends, span)?;
+        let prepared = match catalog.take_spare(bytes) {
+            Some(spare) => spare,
+            None => self.prepare(catalog, bytes, now)?,
+        };
+        let version = self.versions.current();
+        let segment = prepared.begin(self.id, ends, version, now, lifetime, self.space.words());
+        self.table.publish(&segment, false);
+        let segment = Arc::new(segment);
+        catalog.activate(segment.clone());
+        Ok(segment)
+    }
+
+    /// A file with its place in memory, listed in the manifest, without contents.
+    fn prepare(
+        &self,
+        catalog: &mut Catalog,
+        bytes: u64,
+        now: Timestamp,
+    ) -> Result<segment::Prepared> {
+        let number = catalog.next_number();
+        let chunks = bytes / CHUNK_BYTES;
+        let first = catalog.place(chunks).ok_or(Error::Full { what: "address space" })?;
+        let name = segment_file(number);
+        let prepared = self.disk.create(&name, bytes).and_then(|file| {
+            let at = first * CHUNK_BYTES;
+            file.map(&self.space, usize::try_from(at).unwrap_or(usize::MAX))?;
+            Ok(segment::Prepared { number, at, bytes, file })
+        });
+        let listed = prepared.and_then(|prepared| {
+            catalog.list_spare(Some(Listed::open(number, bytes)));
+            let written = self.write_manifest(catalog, now, false);
+            catalog.list_spare(None);
+            written.map(|()| prepared)
+        });
+        if listed.is_err() {
+            let at = usize::try_from(first * CHUNK_BYTES).unwrap_or(usize::MAX);
+            let length = usize::try_from(bytes).unwrap_or(0);
+            if self.space.unmap(at, length).is_ok() {
+                catalog.free(first..first + chunks);
+            }
+            // The file is listed nowhere; should removal fail, the next open removes it.
+            let _ = self.disk.remove(&name);
+        }
+        listed
+    }
+
+    /// Creates the next segment of a bucket ahead of need; true when it did.
+    pub(crate) fn prepare_ahead(&self, now: Timestamp) -> Result<bool> {
+        let mut catalog = self.catalog.lock();
+        let Some(bytes) = catalog.wants_spare() else {
+            return Ok(false);
+        };
+        let prepared = self.prepare(&mut catalog, bytes, now)?;
+        let (at, bytes) = (prepared.at, prepared.bytes);
+        catalog.put_spare(prepared);
+        drop(catalog);
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        self.space.populate(at, usize::try_from(bytes).unwrap_or(0));
+        Ok(true)
+    }
+
+    /// Blocks claimed since opening: how much is being written.
+    pub(crate) fn blocks_claimed(&self) -> u64 {
+        self.blocks_claimed.load(Ordering::Relaxed)
+    }
+
+    /// Segments that are complete and not yet sealed, oldest first.
+    pub(crate) fn sealable(&self) -> Option<Arc<Segment>> {
+        let catalog = self.catalog.lock();
+        catalog.all().into_iter().find(|segment| {
+            !segment.is_sealed()
+                && segment.is_full()
+                && segment.cursors.load(Ordering::Acquire) == 0
+        })
+    }
+}

@@ -1,0 +1,150 @@
+//! Reads a segment block by block and says how each block ended: clean, torn or damaged.
+//!
+//! Within a block records follow each other without gaps, so the first place without a valid
+//! record is the block's end: zeros if the lane stopped there, something else if it was torn off
+//! while writing. Should valid records follow nevertheless, they are found by trying every unit,
+//! and kept: what lies between is counted as damage.
+
+use std::sync::atomic::AtomicU64;
+
+use crate::format::layout::{BLOCK_BYTES, BLOCK_HEADER_BYTES, UNIT_BYTES, block_start};
+use crate::format::record::{Common, Header};
+use crate::format::segment::BlockHeader;
+use crate::key::{KeyHash, KeyHasher};
+use crate::log::view::RecordView;
+use crate::sys::words;
+
+/// What was found in a segment or in a part of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ScanReport {
+    pub(crate) records: u64,
+    pub(crate) torn_tails: u64,
+    pub(crate) torn_bytes: u64,
+    /// Offset in the segment of each place where damage precedes a valid record.
+    pub(crate) damaged: Vec<u64>,
+    pub(crate) created_max: u64,
+}
+
+impl ScanReport {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.torn_tails += other.torn_tails;
+        self.torn_bytes += other.torn_bytes;
+        self.damaged.extend_from_slice(&other.damaged);
+        self.created_max = self.created_max.max(other.created_max);
+    }
+}
+
+/// Reads one segment.
+#[derive(Debug)]
+pub(crate) struct Scanner<'a> {
+    /// The whole segment.
+    words: &'a [AtomicU64],
+    common: &'a Common,
+    hasher: &'a KeyHasher,
+    buffer: Vec<u8>,
+    pub(crate) report: ScanReport,
+}
+
+impl<'a> Scanner<'a> {
+    pub(crate) fn new(words: &'a [AtomicU64], common: &'a Common, hasher: &'a KeyHasher) -> Self {
+        Self { words, common, hasher, buffer: Vec::new(), report: ScanReport::default() }
+    }
+
+    /// The blocks that were claimed, in order.
+    pub(crate) fn blocks(&mut self) -> Vec<BlockHeader> {
+        let count = self.words.len() as u64 * 8 / BLOCK_BYTES;
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let mut blocks = Vec::new();
+        let mut index = 0;
+        while index < count {
+            match self.block(index) {
+                Some(block) => {
+                    index = index.saturating_add(block.span);
+                    blocks.push(block);
+                }
+                None => index += 1,
+            }
+        }
+        blocks
+    }
+
+    /// The block's header: `None` if it was never claimed or cannot be read.
+    fn block(&mut self, index: u32) -> Option<BlockHeader> {
+        let first = usize::try_from(block_start(u64::from(index)) / 8).ok()?;
+        let word = |at: usize| self.words.get(at).map(words::load);
+        let header = [word(first)?, word(first + 1)?];
+        let decoded = BlockHeader::decode(header, index, self.common);
+        decoded.unwrap_or_else(|()| {
+            // A lane writes the header before the first record. Torn here, the block is empty;
+            // damaged, its records are still worth looking for.
+            self.report.torn_tails += 1;
+            Some(BlockHeader { index, span: 1 })
+        })
+    }
+
+    /// Visits the block's records; returns where they end, as an offset in the segment.
+    pub(crate) fn records(
+        &mut self,
+        block: BlockHeader,
+        mut visit: impl FnMut(u64, &Header, KeyHash),
+    ) -> u64 {
+        let mut at = block_start(u64::from(block.index)) + BLOCK_HEADER_BYTES;
+        let limit = (u64::from(block.index) + u64::from(block.span)) * BLOCK_BYTES;
+        let limit = limit.min(self.words.len() as u64 * 8);
+        let mut end = at;
+        let mut suspect = None;
+        while at < limit {
+            if let Some((header, hash)) = self.record(at, limit) {
+                if let Some(gap) = suspect.take() {
+                    self.report.damaged.push(gap);
+                }
+                visit(at, &header, hash);
+                self.report.records += 1;
+                self.report.created_max = self.report.created_max.max(header.created.as_millis());
+                at += header.record_bytes();
+                end = at;
+                continue;
+            }
+            if suspect.is_none() {
+                if self.is_zero(at) {
+                    break;
+                }
+                suspect = Some(at);
+            }
+            at += UNIT_BYTES;
+        }
+        if suspect.is_some() {
+            self.report.torn_tails += 1;
+            self.report.torn_bytes += self.last_used(end, limit) - end;
+        }
+        end
+    }
+
+    /// The valid record at an offset of the segment.
+    fn record(&mut self, at: u64, limit: u64) -> Option<(Header, KeyHash)> {
+        let words = self.words.get(usize::try_from(at / 8).ok()?..)?;
+        let view = RecordView::read(words, self.common, at, true)?;
+        if at + view.header.record_bytes() > limit || view.header.key_len == 0 {
+            return None;
+        }
+        let hash = view.verify(self.common, at, self.hasher, &mut self.buffer)?;
+        Some((view.header, hash))
+    }
+
+    /// True when nothing was written at this place.
+    fn is_zero(&self, at: u64) -> bool {
+        let first = usize::try_from(at / 8).unwrap_or(usize::MAX);
+        let unit = self.words.get(first..first.saturating_add(2)).unwrap_or_default();
+        unit.iter().all(|word| words::load(word) == 0)
+    }
+
+    /// End of the last unit in `from..limit` that is not zero.
+    fn last_used(&self, from: u64, limit: u64) -> u64 {
+        let mut at = limit;
+        while at > from && self.is_zero(at - UNIT_BYTES) {
+            at -= UNIT_BYTES;
+        }
+        at
+    }
+}

@@ -1,0 +1,92 @@
+//! Ends a full segment's growth: its records are listed in a run, and it is synced.
+//!
+//! The order is what recovery relies on: contents to stable storage, then the run, then the
+//! manifest that calls the segment sealed. Whatever is called sealed is complete from then on, so
+//! that damage in it can never pass for a torn tail.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::error::Result;
+use crate::format::identity::ID_BYTES;
+use crate::format::layout::{BLOCK_BYTES, HEAD_BYTES, UNIT_BYTES, run_file, segment_file};
+use crate::format::record::Common;
+use crate::format::run::{Run, RunEntry};
+use crate::key::KeyHasher;
+use crate::log::Log;
+use crate::log::scan::{ScanReport, Scanner};
+use crate::log::segment::Segment;
+use crate::time::Timestamp;
+
+/// Lists a segment's records, and says how its blocks ended.
+pub(crate) fn run_of(
+    number: u64,
+    common: &Common,
+    words: &[AtomicU64],
+    store: [u8; ID_BYTES],
+    hasher: &KeyHasher,
+) -> (Run, ScanReport) {
+    let mut scanner = Scanner::new(words, common, hasher);
+    let mut entries = Vec::new();
+    let blocks = words.len() as u64 * 8 / BLOCK_BYTES;
+    let mut block_ends = vec![0; usize::try_from(blocks).unwrap_or(0)];
+    for block in scanner.blocks() {
+        let end = scanner.records(block, |at, _header, hash| {
+            let units = u32::try_from(at / UNIT_BYTES).unwrap_or(u32::MAX);
+            entries.push(RunEntry { hash_bits: hash.run_bits(), units });
+        });
+        if let Some(slot) = block_ends.get_mut(block.index as usize) {
+            let start = u64::from(block.index) * BLOCK_BYTES;
+            *slot = u32::try_from(end - start).unwrap_or(u32::MAX);
+        }
+    }
+    entries.sort_unstable();
+    let created_max = scanner.report.created_max;
+    let run = Run { store, number, created_max, block_ends, entries };
+    (run, scanner.report)
+}
+
+impl Log {
+    /// Seals a segment that no lane writes to any more.
+    pub(crate) fn seal(
+        &self,
+        segment: &Arc<Segment>,
+        hasher: &KeyHasher,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.write_run(segment, hasher)?;
+        self.save_manifest(now, false)
+    }
+
+    /// Everything that sealing takes but the manifest.
+    fn write_run(&self, segment: &Arc<Segment>, hasher: &KeyHasher) -> Result<()> {
+        let words = segment.words(self.space.words());
+        let (run, _report) = run_of(segment.number, &segment.common, words, self.id, hasher);
+        segment.sync()?;
+        self.disk.replace(&run_file(segment.number), &run.encode())?;
+        let last = run.block_ends.iter().rposition(|end| *end > 0);
+        let used = last.map_or(HEAD_BYTES, |block| {
+            let end = run.block_ends.get(block).map_or(0, |end| u64::from(*end));
+            (block as u64 * BLOCK_BYTES + end).next_multiple_of(BLOCK_BYTES)
+        });
+        segment.trim(used);
+        segment.mark_sealed(run.entries.len() as u64);
+        Ok(())
+    }
+
+    /// Seals everything and says in the manifest that the store was closed.
+    pub(crate) fn close(&self, hasher: &KeyHasher, now: Timestamp) -> Result<()> {
+        self.withdraw_bucket(None);
+        let unsealed = self.catalog.lock().unsealed();
+        for segment in unsealed {
+            self.write_run(&segment, hasher)?;
+        }
+        let spare = self.catalog.lock().discard_spare();
+        self.save_manifest(now, true)?;
+        if let Some(spare) = spare {
+            self.disk.remove(&segment_file(spare.number))?;
+        }
+        self.disk.release();
+        Ok(())
+    }
+}

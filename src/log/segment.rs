@@ -1,0 +1,140 @@
+//! One segment through its life: prepared, open, full, sealed, dropped.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::error::Result;
+use crate::format::identity::ID_BYTES;
+use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, run_file, segment_file};
+use crate::format::manifest::{Listed, ListedState};
+use crate::format::record::Common;
+use crate::format::segment::SegmentHead;
+use crate::sys::disk::{Disk, SegmentFile};
+use crate::sys::words;
+use crate::time::Timestamp;
+
+/// A file with its place in memory that no bucket uses yet.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) number: u64,
+    pub(crate) at: u64,
+    pub(crate) bytes: u64,
+    pub(crate) file: Box<dyn SegmentFile>,
+}
+
+impl Prepared {
+    /// Makes it the segment of a bucket, by writing its head.
+    pub(crate) fn begin(
+        self,
+        store: [u8; ID_BYTES],
+        ends: Timestamp,
+        version: u64,
+        now: Timestamp,
+        lifetime: u64,
+        space: &[AtomicU64],
+    ) -> Segment {
+        let Self { number, at, bytes, file } = self;
+        let (ends, created) = (ends.as_millis(), now.as_millis());
+        let head = SegmentHead { store, number, bytes, ends, version, created, lifetime };
+        let first = usize::try_from(at / 8).unwrap_or(usize::MAX);
+        words::write_bytes(space.get(first..).unwrap_or_default(), &head.encode());
+        Segment::new(&head, at, file)
+    }
+}
+
+/// A segment and its file.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) number: u64,
+    /// Where it begins in the address space.
+    pub(crate) at: u64,
+    pub(crate) bytes: u64,
+    /// When all of it has expired.
+    pub(crate) ends: Timestamp,
+    pub(crate) common: Common,
+    file: Box<dyn SegmentFile>,
+    /// Blocks claimed so far; changed under the catalog's lock.
+    pub(crate) claimed: AtomicU32,
+    /// Lanes' blocks in it.
+    pub(crate) cursors: AtomicU32,
+    sealed: AtomicBool,
+    pub(crate) records: AtomicU64,
+}
+
+impl Segment {
+    pub(crate) fn new(head: &SegmentHead, at: u64, file: Box<dyn SegmentFile>) -> Self {
+        Self {
+            number: head.number,
+            at,
+            bytes: head.bytes,
+            ends: Timestamp::from_millis(head.ends),
+            common: head.common(),
+            file,
+            claimed: AtomicU32::new(0),
+            cursors: AtomicU32::new(0),
+            sealed: AtomicBool::new(false),
+            records: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn blocks(&self) -> u32 {
+        u32::try_from(self.bytes / BLOCK_BYTES).unwrap_or(u32::MAX)
+    }
+
+    /// The chunks of the address space that it takes.
+    pub(crate) fn chunks(&self) -> Range<u64> {
+        let first = self.at / CHUNK_BYTES;
+        first..first + self.bytes / CHUNK_BYTES
+    }
+
+    /// The segment's words in the whole space.
+    pub(crate) fn words<'a>(&self, space: &'a [AtomicU64]) -> &'a [AtomicU64] {
+        let first = usize::try_from(self.at / 8).unwrap_or(usize::MAX);
+        let count = usize::try_from(self.bytes / 8).unwrap_or(0);
+        space.get(first..).and_then(|words| words.get(..count)).unwrap_or_default()
+    }
+
+    /// No block is left to claim.
+    pub(crate) fn is_full(&self) -> bool {
+        self.claimed.load(Ordering::Acquire) >= self.blocks()
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn mark_sealed(&self, records: u64) {
+        self.records.store(records, Ordering::Release);
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync()
+    }
+
+    /// Gives the blocks never claimed back to the disk.
+    pub(crate) fn trim(&self, used_bytes: u64) {
+        self.file.punch(used_bytes, self.bytes);
+    }
+
+    pub(crate) fn allocated_bytes(&self, _disk: &dyn Disk) -> u64 {
+        let run =
+            if self.is_sealed() { self.records.load(Ordering::Relaxed) * 8 + 4096 } else { 0 };
+        self.file.allocated_bytes() + run
+    }
+
+    pub(crate) fn listed(&self) -> Listed {
+        let sealed = self.is_sealed();
+        Listed {
+            number: self.number,
+            bytes: self.bytes,
+            state: if sealed { ListedState::Sealed } else { ListedState::Open },
+            records: if sealed { self.records.load(Ordering::Acquire) } else { 0 },
+        }
+    }
+
+    pub(crate) fn remove_files(&self, disk: &dyn Disk) -> Result<()> {
+        disk.remove(&run_file(self.number))?;
+        disk.remove(&segment_file(self.number))
+    }
+}

@@ -1,0 +1,87 @@
+//! Which segment a chunk of the address space belongs to, and whether it lives.
+//!
+//! One cache line a chunk holds all that decoding a record needs, so that a lookup finds liveness,
+//! checks' seed and the bases of version and time in one place. A line is written before the first
+//! slot leads to its chunk, and cleared before the chunk is given back; in between it is constant.
+
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use crate::format::record::Common;
+use crate::log::segment::Segment;
+use crate::sys::arena::Arena;
+
+const DEAD: u64 = 0;
+const LIVE: u64 = 1;
+/// Lives, and its records are checked at every read, since this process has not written them.
+const LIVE_UNVERIFIED: u64 = 2;
+
+/// What is known of the segment that a chunk belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TableEntry {
+    pub(crate) common: Common,
+    /// Where the segment begins in the address space.
+    pub(crate) at: u64,
+    pub(crate) unverified: bool,
+}
+
+/// One line a chunk.
+#[derive(Debug)]
+pub(crate) struct Table {
+    lines: Arena,
+}
+
+impl Table {
+    pub(crate) fn new(chunks: usize) -> io::Result<Self> {
+        Ok(Self { lines: Arena::reserve(chunks, chunks)? })
+    }
+
+    /// Makes the segment's chunks known.
+    pub(crate) fn publish(&self, segment: &Segment, unverified: bool) {
+        let state = if unverified { LIVE_UNVERIFIED } else { LIVE };
+        let Common { seed, version, created, lifetime } = segment.common;
+        for chunk in segment.chunks() {
+            let Some(line) = self.line(chunk) else {
+                continue;
+            };
+            let [state_word, rest @ ..] = &line.0;
+            for (word, value) in rest.iter().zip([seed, version, created, lifetime, segment.at]) {
+                word.store(value, Ordering::Relaxed);
+            }
+            state_word.store(state, Ordering::Release);
+        }
+    }
+
+    /// Makes every location in the chunks dead.
+    pub(crate) fn clear(&self, chunks: Range<u64>) {
+        for chunk in chunks {
+            if let Some(line) = self.line(chunk) {
+                line.0[0].store(DEAD, Ordering::SeqCst);
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn lives(&self, chunk: u64) -> bool {
+        self.line(chunk).is_some_and(|line| line.0[0].load(Ordering::Acquire) != DEAD)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, chunk: u64) -> Option<TableEntry> {
+        let line = self.line(chunk)?;
+        let state = line.0[0].load(Ordering::Acquire);
+        if state == DEAD {
+            return None;
+        }
+        let word = |index: usize| line.0[index].load(Ordering::Relaxed);
+        let common =
+            Common { seed: word(1), version: word(2), created: word(3), lifetime: word(4) };
+        Some(TableEntry { common, at: word(5), unverified: state == LIVE_UNVERIFIED })
+    }
+
+    #[inline]
+    fn line(&self, chunk: u64) -> Option<&crate::sys::arena::Line> {
+        self.lines.line(usize::try_from(chunk).ok()?)
+    }
+}

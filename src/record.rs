@@ -1,0 +1,154 @@
+//! A record as callers see it: the outcome, and when and as what it was recorded.
+
+use std::fmt;
+
+use crate::outcome::Outcome;
+use crate::time::Timestamp;
+use crate::version::Version;
+
+/// What is known of a record besides its outcome.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordMeta {
+    pub(crate) version: Version,
+    pub(crate) created: Timestamp,
+    pub(crate) expires: Timestamp,
+}
+
+/// Takes the record that a lookup found, while the engine still holds it in place.
+pub(crate) trait Receive {
+    /// Where the outcome's `len` bytes are to be written.
+    fn outcome_buffer(&mut self, meta: RecordMeta, len: usize) -> &mut [u8];
+}
+
+/// A live record, copied out of the store.
+///
+/// Holds no lock and pins nothing; outcomes up to 47 bytes need no allocation.
+#[derive(Clone)]
+pub struct Record {
+    meta: RecordMeta,
+    outcome: Outcome,
+}
+
+impl Record {
+    pub(crate) fn new(meta: RecordMeta, outcome: &[u8]) -> Self {
+        let mut record = Self { meta, outcome: Outcome::zeroed(outcome.len()) };
+        record.outcome.as_mut_bytes().copy_from_slice(outcome);
+        record
+    }
+
+    /// What the work that was recorded left behind.
+    #[must_use]
+    pub fn outcome(&self) -> &[u8] {
+        self.outcome.as_bytes()
+    }
+
+    /// The record's place in the order of its key's records.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.meta.version
+    }
+
+    /// When it was recorded, by the store's time.
+    #[must_use]
+    pub fn created(&self) -> Timestamp {
+        self.meta.created
+    }
+
+    /// From when on it is forgotten; `None` if only removal ends it.
+    #[must_use]
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.meta.expires.finite()
+    }
+}
+
+/// Outcome bytes may be confidential, so only their number is shown.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug_record(f, "Record", self.meta, self.outcome().len())
+    }
+}
+
+/// Takes at most one record.
+#[derive(Default)]
+pub(crate) struct Single {
+    pub(crate) record: Option<Record>,
+}
+
+impl Receive for Single {
+    fn outcome_buffer(&mut self, meta: RecordMeta, len: usize) -> &mut [u8] {
+        let record = Record { meta, outcome: Outcome::zeroed(len) };
+        self.record.insert(record).outcome.as_mut_bytes()
+    }
+}
+
+/// Takes the fact alone and none of the bytes.
+pub(crate) struct Ignore;
+
+impl Receive for Ignore {
+    fn outcome_buffer(&mut self, _meta: RecordMeta, _len: usize) -> &mut [u8] {
+        &mut []
+    }
+}
+
+/// A live record inside a batch's answers.
+#[derive(Clone, Copy)]
+pub struct RecordRef<'a> {
+    meta: RecordMeta,
+    outcome: &'a [u8],
+}
+
+impl<'a> RecordRef<'a> {
+    pub(crate) fn new(meta: RecordMeta, outcome: &'a [u8]) -> Self {
+        Self { meta, outcome }
+    }
+
+    /// What the work that was recorded left behind.
+    #[must_use]
+    pub fn outcome(&self) -> &'a [u8] {
+        self.outcome
+    }
+
+    /// The record's place in the order of its key's records.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.meta.version
+    }
+
+    /// When it was recorded, by the store's time.
+    #[must_use]
+    pub fn created(&self) -> Timestamp {
+        self.meta.created
+    }
+
+    /// From when on it is forgotten; `None` if only removal ends it.
+    #[must_use]
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.meta.expires.finite()
+    }
+
+    /// A copy that outlives the batch.
+    #[must_use]
+    pub fn to_owned(&self) -> Record {
+        Record::new(self.meta, self.outcome)
+    }
+}
+
+impl fmt::Debug for RecordRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug_record(f, "RecordRef", self.meta, self.outcome.len())
+    }
+}
+
+fn debug_record(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    meta: RecordMeta,
+    outcome_bytes: usize,
+) -> fmt::Result {
+    f.debug_struct(name)
+        .field("version", &meta.version.as_u64())
+        .field("created", &meta.created)
+        .field("expires", &meta.expires.finite())
+        .field("outcome_bytes", &outcome_bytes)
+        .finish()
+}

@@ -1,0 +1,69 @@
+//! Counters and sizes, each with its unit and what a surprising number means.
+
+/// What a store holds and has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Index slots in use: live keys, and expired or removed ones not yet reclaimed. Well above
+    /// the keys you expect: maintenance is not running.
+    pub keys: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Expiry buckets that hold segments.
+    pub buckets: u64,
+    /// Bytes allocated on disk for segments and runs.
+    pub disk_bytes: u64,
+    /// Bytes of memory that the index takes.
+    pub index_bytes: u64,
+    /// Checks answered *new* since opening.
+    pub checks_new: u64,
+    /// Checks answered *duplicate* since opening.
+    pub checks_duplicate: u64,
+    /// Live records removed since opening.
+    pub removals: u64,
+    /// Segments dropped because their time had passed, since opening.
+    pub segments_expired: u64,
+}
+
+/// What opening a store found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// True when the directory held no store yet.
+    pub created: bool,
+    /// True when the store had been closed; otherwise its last user ended in some other way.
+    pub after_close: bool,
+    /// Segments opened.
+    pub segments: u64,
+    /// Of those, segments opened through their runs, without reading their records.
+    pub sealed: u64,
+    /// Records found.
+    pub records: u64,
+    /// Blocks that ended in a record which was never completed: its call had not returned.
+    pub torn_tails: u64,
+    /// Bytes in such ends.
+    pub torn_bytes: u64,
+    /// Places in segments not yet sealed where bytes are damaged although valid records follow.
+    /// Not zero only after a power loss or damage by others; the valid records are kept.
+    pub damaged: u64,
+    /// Runs that were missing or damaged and were made again from their segments.
+    pub runs_rebuilt: u64,
+    /// Segments dropped at once because their time had passed.
+    pub expired: u64,
+    /// Files removed that a crash had left behind unfinished or unlisted.
+    pub debris: u64,
+}
+
+/// What one slice of maintenance did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Maintained {
+    /// Segments dropped because their time had passed.
+    pub segments_expired: u64,
+    /// Index slots freed.
+    pub slots_freed: u64,
+    /// Segments sealed.
+    pub segments_sealed: u64,
+    /// True when there was more to do than the budget allowed.
+    pub more: bool,
+}

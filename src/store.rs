@@ -1,0 +1,357 @@
+//! The store: open, check and set, look up, remove, sync, maintain, close.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::answers::{Answers, Check, Lookups};
+use crate::config::{Config, Durability, Maintenance};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::maintainer::Maintainer;
+use crate::record::{Ignore, Record, Single};
+use crate::stats::{Maintained, RecoveryReport, Stats};
+use crate::sys::files::Directory;
+use crate::time::{Clock, Ttl};
+
+/// A directory of records, open, with its index in memory.
+///
+/// A handle is cheap to clone and all clones are the same store; it is used from any number of
+/// threads at once. Dropping the last handle leaves the directory as the end of the process would:
+/// everything acknowledged is there at the next open. [`Store::close`] additionally seals and
+/// syncs, which makes that open faster.
+///
+/// ```
+/// use oncelog::{Check, Store};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("webhooks");
+/// let store = Store::open(path)?;
+/// assert!(store.check_and_set("evt_1", "200 OK")?.is_new());
+/// match store.check_and_set("evt_1", "ignored")? {
+///     Check::New => unreachable!("it was recorded above"),
+///     Check::Duplicate(record) => assert_eq!(record.outcome(), b"200 OK"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    engine: Arc<Engine>,
+    /// The maintenance thread, which ends with this.
+    maintainer: Option<Maintainer>,
+}
+
+impl Store {
+    /// Opens the store in the directory with the default settings, creating it where the
+    /// directory is missing or empty.
+    ///
+    /// Costs a few milliseconds, plus about a tenth of a microsecond per key that it holds.
+    ///
+    /// # Errors
+    /// [`AlreadyOpen`](crate::Error::AlreadyOpen) if any handle has it open;
+    /// [`NotADirectory`](crate::Error::NotADirectory), [`NotAStore`](crate::Error::NotAStore),
+    /// [`UnsupportedFormat`](crate::Error::UnsupportedFormat) if it is something else;
+    /// [`Corrupt`](crate::Error::Corrupt) if complete data is damaged;
+    /// [`Io`](crate::Error::Io) and [`Full`](crate::Error::Full) as the system answers.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(path)
+    }
+
+    /// Settings for a store; every default is written at its setter.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Records `key` with `outcome` unless the key is known, for the store's lifetime.
+    ///
+    /// Atomic: of any number of callers with one new key, exactly one is answered
+    /// [`Check::New`]. When it returns, the record survives `kill -9`.
+    ///
+    /// # Errors
+    /// [`EmptyKey`](crate::Error::EmptyKey), [`KeyTooLong`](crate::Error::KeyTooLong) or
+    /// [`OutcomeTooLong`](crate::Error::OutcomeTooLong) for input beyond the limits;
+    /// [`Full`](crate::Error::Full) when a new key finds no room;
+    /// [`Corrupt`](crate::Error::Corrupt) if the key's record is damaged;
+    /// [`Poisoned`](crate::Error::Poisoned) or [`Closed`](crate::Error::Closed). After any error
+    /// the key is as it was.
+    #[inline]
+    pub fn check_and_set(&self, key: impl AsRef<[u8]>, outcome: impl AsRef<[u8]>) -> Result<Check> {
+        let engine = self.engine();
+        self.check_with(key.as_ref(), outcome.as_ref(), engine.lifetime())
+    }
+
+    /// As [`Store::check_and_set`], with a lifetime of its own for this record.
+    ///
+    /// # Errors
+    /// As there, and [`InvalidTtl`](crate::Error::InvalidTtl) for a lifetime of zero or of more
+    /// than 1000 years.
+    pub fn check_and_set_for(
+        &self,
+        key: impl AsRef<[u8]>,
+        outcome: impl AsRef<[u8]>,
+        ttl: impl Into<Ttl>,
+    ) -> Result<Check> {
+        let lifetime = ttl.into().millis()?;
+        self.check_with(key.as_ref(), outcome.as_ref(), lifetime)
+    }
+
+    #[inline]
+    fn check_with(&self, key: &[u8], outcome: &[u8], lifetime: u64) -> Result<Check> {
+        let mut found = Single::default();
+        self.engine().check_and_set(key, outcome, lifetime, &mut found)?;
+        Ok(found.record.map_or(Check::New, Check::Duplicate))
+    }
+
+    /// Checks and sets many keys in their order, each as a single call would, several times
+    /// faster: memory is fetched for many keys at once.
+    ///
+    /// `answers` is cleared and then holds one answer an item. Items of one batch that share a key
+    /// are resolved in order: the first is new, the others are its duplicates. The batch as a
+    /// whole is not atomic.
+    ///
+    /// ```
+    /// use oncelog::{Answers, Store};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::open(directory.path())?;
+    /// let mut answers = Answers::new();
+    /// store.check_and_set_many(&[("a", "1"), ("b", "2"), ("a", "3")], &mut answers)?;
+    /// let new: Vec<bool> = answers.iter().map(|answer| answer.is_new()).collect();
+    /// assert_eq!(new, [true, true, false]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Store::check_and_set`], for the first item that fails. `answers` then holds the
+    /// answers of the items before it, which took effect; its length is the failing item's index.
+    pub fn check_and_set_many<K: AsRef<[u8]>, O: AsRef<[u8]>>(
+        &self,
+        items: &[(K, O)],
+        answers: &mut Answers,
+    ) -> Result<()> {
+        let engine = self.engine();
+        engine.check_and_set_many(items, engine.lifetime(), answers)
+    }
+
+    /// Remembers a key without an outcome; true if it was not known.
+    ///
+    /// # Errors
+    /// As [`Store::check_and_set`].
+    #[inline]
+    pub fn insert(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let engine = self.engine();
+        engine.check_and_set(key.as_ref(), &[], engine.lifetime(), &mut Ignore)
+    }
+
+    /// True if the key is known. Records nothing.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    #[inline]
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.engine().get(key.as_ref(), &mut Ignore)
+    }
+
+    /// The key's record, if it is known.
+    ///
+    /// # Errors
+    /// [`EmptyKey`](crate::Error::EmptyKey) or [`KeyTooLong`](crate::Error::KeyTooLong) for a key
+    /// that cannot be known; [`Corrupt`](crate::Error::Corrupt) if its record is damaged;
+    /// [`Closed`](crate::Error::Closed).
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record>> {
+        let mut found = Single::default();
+        self.engine().get(key.as_ref(), &mut found)?;
+        Ok(found.record)
+    }
+
+    /// Looks up many keys, fetching memory for many at once. `lookups` is cleared first.
+    ///
+    /// # Errors
+    /// As [`Store::get`], for the first key that fails; `lookups` holds the results before it.
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K], lookups: &mut Lookups) -> Result<()> {
+        self.engine().get_many(keys, lookups)
+    }
+
+    /// Makes a key unknown; true if it was known. The next check of it is answered *new*.
+    ///
+    /// # Errors
+    /// As [`Store::check_and_set`]: a removal is a record too, and needs room.
+    pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.engine().remove(key.as_ref())
+    }
+
+    /// Returns once everything acknowledged before the call is on stable storage.
+    ///
+    /// # Errors
+    /// An error of the system poisons the store: no later write is accepted, since what reached
+    /// the disk is unknown. See [`Poisoned`](crate::Error::Poisoned).
+    pub fn sync(&self) -> Result<()> {
+        self.engine().sync()
+    }
+
+    /// Does a slice of background work: drops expired segments, sweeps the index, seals full
+    /// segments, prepares the next one. The maintenance thread does the same; with
+    /// [`Maintenance::Manual`] it is for the caller to do about once a second.
+    ///
+    /// # Errors
+    /// As the system answers; a failed sync poisons the store.
+    pub fn maintain(&self, budget: Duration) -> Result<Maintained> {
+        self.engine().maintain(budget)
+    }
+
+    /// Seals and syncs everything and gives the directory up; other handles get
+    /// [`Closed`](crate::Error::Closed) from then on.
+    ///
+    /// # Errors
+    /// As [`Store::sync`]; what was acknowledged is then still there as after a crash.
+    pub fn close(self) -> Result<()> {
+        self.engine().close().map(|_first| ())
+    }
+
+    /// Counters and sizes. Takes each stripe's lock once: some 100 us.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.engine().stats()
+    }
+
+    /// What opening found.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.engine().recovery
+    }
+
+    /// The directory as it was given.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    #[inline]
+    fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let threaded = self.shared.maintainer.is_some();
+        f.debug_struct("Store")
+            .field("path", &self.shared.path)
+            .field("maintenance_thread", &threaded)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings for a store.
+///
+/// Nothing set here is stored: the same directory may be opened with other settings next time.
+/// Records keep the lifetime they were given.
+///
+/// ```
+/// use oncelog::Store;
+/// use std::time::Duration;
+///
+/// # let directory = tempfile::tempdir()?;
+/// let store = Store::builder()
+///     .ttl(Duration::from_secs(7 * 24 * 3600))
+///     .key_bytes_max(256)
+///     .open(directory.path())?;
+/// # Ok::<(), oncelog::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until it opens a store"]
+pub struct Builder {
+    config: Config,
+}
+
+impl Builder {
+    // Parameters that affect behaviour.
+
+    /// How long a key is remembered. Default: 24 hours.
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.config.ttl = ttl.into();
+        self
+    }
+
+    /// The longest key accepted, in bytes. Default: 1024; at most 65,535.
+    pub fn key_bytes_max(mut self, bytes: usize) -> Self {
+        self.config.limits.key_bytes_max = bytes;
+        self
+    }
+
+    /// The longest outcome accepted, in bytes. Default: 1 MiB; at most 16 MiB.
+    pub fn outcome_bytes_max(mut self, bytes: usize) -> Self {
+        self.config.limits.outcome_bytes_max = bytes;
+        self
+    }
+
+    /// When a call may return. Default: [`Durability::Process`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.config.durability = durability;
+        self
+    }
+
+    /// Who does the background work. Default: [`Maintenance::Thread`].
+    pub fn maintenance(mut self, maintenance: Maintenance) -> Self {
+        self.config.maintenance = maintenance;
+        self
+    }
+
+    /// Where the time comes from. Default: the system's clocks.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.config.clock = Some(clock);
+        self
+    }
+
+    // Parameters that affect performance.
+
+    /// Locks in the index, a power of two. Default: 4096; at most 65,536. Each takes 64 bytes;
+    /// more of them make each growth step shorter in stores of more than a billion keys.
+    pub fn stripes(mut self, count: usize) -> Self {
+        self.config.stripes = count;
+        self
+    }
+
+    /// Append cursors. Default: the number of cores, at least 2; at most 64. Threads that share a
+    /// lane append one after another.
+    pub fn lanes(mut self, count: usize) -> Self {
+        self.config.lanes = count;
+        self
+    }
+
+    /// Size of a bucket's first segment, a power of two. Default and least: 1 MiB.
+    pub fn segment_bytes_min(mut self, bytes: u64) -> Self {
+        self.config.segment_bytes_min = bytes;
+        self
+    }
+
+    /// Size up to which a bucket's segments double, a power of two. Default: 64 MiB; at most
+    /// 256 MiB.
+    pub fn segment_bytes_max(mut self, bytes: u64) -> Self {
+        self.config.segment_bytes_max = bytes;
+        self
+    }
+
+    /// Opens the store in the directory, creating it where the directory is missing or empty.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and [`InvalidConfig`](crate::Error::InvalidConfig) or
+    /// [`InvalidTtl`](crate::Error::InvalidTtl) for settings that cannot work.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
+        self.config.validate()?;
+        let path = path.as_ref();
+        let threaded = self.config.maintenance == Maintenance::Thread;
+        let directory = Directory::open_exclusive(path)?;
+        let engine = Arc::new(Engine::open(Arc::new(directory), self.config)?);
+        let maintainer = if threaded { Some(Maintainer::start(&engine, path)?) } else { None };
+        let shared = Shared { path: path.to_path_buf(), engine, maintainer };
+        Ok(Store { shared: Arc::new(shared) })
+    }
+}

@@ -1,0 +1,146 @@
+//! The log's address space: one reserved range in which each segment is mapped at its place.
+//!
+//! A location in the log is thereby an offset in the range, for as long as the store is open.
+//! Where no segment is mapped, the range reads as zeros, which are never a record: a location that
+//! outlived its segment is harmless to read. Mapping a file over a part of the range replaces what
+//! was there in one step of the kernel, so other threads see the old bytes or the new ones.
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::sync::atomic::AtomicU64;
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::mm::{MapFlags, ProtFlags};
+
+use crate::sys::prefetch::prefetch;
+use crate::sys::words::WORD;
+
+/// A reserved range of memory.
+#[derive(Debug)]
+pub(crate) struct Space {
+    map: MmapRaw,
+    bytes: usize,
+}
+
+impl Space {
+    /// Reserves `bytes`, or less where the system refuses that much; see [`Space::len`].
+    pub(crate) fn reserve(bytes: usize, bytes_min: usize) -> io::Result<Self> {
+        let mut bytes = bytes;
+        loop {
+            let mut options = MmapOptions::new();
+            options.len(bytes).no_reserve_swap();
+            match options.map_anon() {
+                Ok(map) => {
+                    // Records may be confidential: they stay out of core dumps.
+                    #[cfg(target_os = "linux")]
+                    let _ = map.advise(memmap2::Advice::DontDump);
+                    return Ok(Self { map: MmapRaw::from(map), bytes });
+                }
+                Err(error) if bytes / 2 < bytes_min => return Err(error),
+                Err(_) => bytes /= 2,
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// The whole range as words.
+    #[inline]
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        let first = self.map.as_ptr().cast::<AtomicU64>();
+        // SAFETY: every page of the range is mapped, readable and writable, from `reserve` until
+        // drop (mapping a segment replaces pages, it never leaves a gap); it is page aligned; and
+        // atomics may be shared whoever else writes to the same bytes.
+        unsafe { std::slice::from_raw_parts(first, self.bytes / WORD) }
+    }
+
+    #[inline]
+    pub(crate) fn prefetch(&self, at: usize) {
+        prefetch(self.map.as_ptr().wrapping_add(at));
+    }
+
+    /// Shows the first `bytes` of `file` at offset `at`; if `shared`, written through to the file.
+    pub(crate) fn map_file(
+        &self,
+        at: usize,
+        bytes: usize,
+        file: &File,
+        shared: bool,
+    ) -> io::Result<()> {
+        let address = self.part(at, bytes)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let sharing = if shared { MapFlags::SHARED } else { MapFlags::PRIVATE };
+        let flags = sharing | MapFlags::FIXED;
+        // SAFETY: `part` checked that the pages replaced lie inside this reservation, and what is
+        // put there is readable and writable memory like what was there.
+        unsafe { rustix::mm::mmap(address, bytes, access, flags, file, 0) }?;
+        #[cfg(target_os = "linux")]
+        {
+            let advice = rustix::mm::Advice::LinuxHugepage;
+            // SAFETY: the pages were mapped just above, and their contents do not change. Huge
+            // pages only save time, so a kernel without them is as good.
+            let _ = unsafe { rustix::mm::madvise(address, bytes, advice) };
+        }
+        Ok(())
+    }
+
+    /// Makes a part read as zeros again and gives its memory back.
+    pub(crate) fn unmap(&self, at: usize, bytes: usize) -> io::Result<()> {
+        let address = self.part(at, bytes)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: as in `map_file`; the new pages are anonymous, readable, writable and zero.
+        unsafe { rustix::mm::mmap_anonymous(address, bytes, access, flags) }?;
+        Ok(())
+    }
+
+    /// Touches the pages of a part for writing ahead of use; a hint.
+    pub(crate) fn populate(&self, at: usize, bytes: usize) {
+        #[cfg(target_os = "linux")]
+        if let Ok(address) = self.part(at, bytes) {
+            let advice = rustix::mm::Advice::LinuxPopulateWrite;
+            // SAFETY: the pages lie inside this reservation (checked by `part`) and their contents
+            // do not change.
+            let _ = unsafe { rustix::mm::madvise(address, bytes, advice) };
+        }
+    }
+
+    fn part(&self, at: usize, bytes: usize) -> io::Result<*mut c_void> {
+        let inside = at.checked_add(bytes).is_some_and(|end| end <= self.bytes);
+        if !inside {
+            return Err(io::Error::from(io::ErrorKind::OutOfMemory));
+        }
+        Ok(self.map.as_mut_ptr().wrapping_add(at).cast())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Space;
+    use crate::sys::words::{load, store};
+
+    #[test]
+    fn a_file_shows_at_its_place_and_the_place_reads_zero_after_unmapping() {
+        let space = Space::reserve(1 << 20, 1 << 20).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8192).unwrap();
+        space.map_file(65_536, 8192, &file, true).unwrap();
+        store(&space.words()[65_536 / 8], 77);
+        let mut bytes = [0; 8];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
+        assert_eq!(u64::from_le_bytes(bytes), 77);
+        space.unmap(65_536, 8192).unwrap();
+        assert_eq!(load(&space.words()[65_536 / 8]), 0);
+    }
+
+    #[test]
+    fn a_part_outside_the_reservation_is_refused() {
+        let space = Space::reserve(1 << 20, 1 << 20).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        assert!(space.map_file(1 << 20, 4096, &file, true).is_err());
+        assert!(space.unmap(usize::MAX, 4096).is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! Which segments end when: a ring of time buckets that only moves forward.
+//!
+//! Time to come is divided into buckets whose width is a fraction of the lifetime they serve, so
+//! that a record is reclaimed within a sixteenth of its lifetime after its end, and a store with
+//! one lifetime has some sixteen buckets however many keys it holds. A bucket is known by its end;
+//! everything in it has expired by then, as rounding always goes towards the later end.
+//!
+//! The wheel holds numbers of segments and never pointers.
+
+use std::collections::BTreeMap;
+
+use crate::sys::sync::Mutex;
+use crate::time::Timestamp;
+
+/// A bucket is at most this fraction of the lifetime wide.
+const LIFETIME_PER_WIDTH: u64 = 16;
+/// The narrowest bucket: about a second.
+const WIDTH_MS_MIN: u64 = 1 << 10;
+/// Buckets that may be open for appending at a time; each holds a segment that is not yet full.
+const OPEN_MAX: usize = 32;
+
+/// The buckets of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Wheel {
+    buckets: Mutex<BTreeMap<Timestamp, Bucket>>,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    segments: Vec<u64>,
+    /// Until when it is kept open for appending; `None` once it is closed.
+    open_until: Option<Timestamp>,
+}
+
+/// Width of the bucket that serves a lifetime.
+fn width(lifetime_ms: u64) -> u64 {
+    let widest = (lifetime_ms / LIFETIME_PER_WIDTH).max(WIDTH_MS_MIN);
+    1 << widest.ilog2()
+}
+
+/// End of the bucket for a record.
+#[inline]
+pub(crate) fn bucket_end(created: Timestamp, expires: Timestamp) -> Timestamp {
+    if expires == Timestamp::NEVER {
+        return expires;
+    }
+    let expires_ms = expires.as_millis();
+    let width = width(expires_ms.saturating_sub(created.as_millis()));
+    let end = expires_ms.checked_next_multiple_of(width);
+    // At the end of time the rounding has no room; such a record is kept for ever.
+    end.map_or(Timestamp::NEVER, Timestamp::from_millis)
+}
+
+impl Wheel {
+    /// Opens the bucket ending at `ends`, or says which open bucket with a later end to use.
+    ///
+    /// The second result is a bucket that must be closed for that.
+    pub(crate) fn admit(
+        &self,
+        ends: Timestamp,
+        created: Timestamp,
+        expires: Timestamp,
+    ) -> (Timestamp, Option<Timestamp>) {
+        let mut buckets = self.buckets.lock();
+        if buckets.get(&ends).is_some_and(|bucket| bucket.open_until.is_some()) {
+            return (ends, None);
+        }
+        let open: Vec<_> =
+            buckets.iter().filter_map(|(end, b)| b.open_until.map(|until| (*end, until))).collect();
+        let mut closed = None;
+        if open.len() >= OPEN_MAX {
+            // Sharing a bucket keeps the record for longer, so the limit is half a lifetime.
+            let lifetime = expires.as_millis().saturating_sub(created.as_millis());
+            let latest = expires.as_millis().saturating_add(lifetime / 2);
+            let later = open.iter().find(|(end, _)| *end >= expires && end.as_millis() <= latest);
+            if let (Some((end, _)), true) = (later, expires != Timestamp::NEVER) {
+                return (*end, None);
+            }
+            closed = open.iter().min_by_key(|(_, until)| *until).map(|(end, _)| *end);
+            if let Some(bucket) = closed.and_then(|end| buckets.get_mut(&end)) {
+                bucket.open_until = None;
+            }
+        }
+        let lifetime = expires.as_millis().saturating_sub(created.as_millis());
+        let open_for = width(lifetime).saturating_mul(2);
+        let until = created.as_millis().saturating_add(open_for);
+        buckets.entry(ends).or_default().open_until = Some(Timestamp::from_millis(until));
+        (ends, closed)
+    }
+
+    /// The segment belongs to the bucket.
+    pub(crate) fn add(&self, ends: Timestamp, segment: u64) {
+        self.buckets.lock().entry(ends).or_default().segments.push(segment);
+    }
+
+    /// Closes and returns the buckets that new records have moved on from.
+    pub(crate) fn close_idle(&self, now: Timestamp) -> Vec<Timestamp> {
+        let mut buckets = self.buckets.lock();
+        let idle = buckets.iter_mut().filter(|(end, bucket)| {
+            **end != Timestamp::NEVER && bucket.open_until.is_some_and(|until| until <= now)
+        });
+        idle.map(|(end, bucket)| {
+            bucket.open_until = None;
+            *end
+        })
+        .collect()
+    }
+
+    /// Removes and returns the segments of every bucket that has ended.
+    pub(crate) fn take_due(&self, now: Timestamp) -> Vec<u64> {
+        let mut buckets = self.buckets.lock();
+        let mut due = Vec::new();
+        while let Some(first) = buckets.first_entry() {
+            if *first.key() > now || *first.key() == Timestamp::NEVER {
+                break;
+            }
+            due.extend(first.remove().segments);
+        }
+        due
+    }
+
+    /// Buckets that hold segments or are open.
+    pub(crate) fn bucket_count(&self) -> u64 {
+        self.buckets.lock().len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OPEN_MAX, Wheel, bucket_end};
+    use crate::time::{TTL_MS_MAX, Timestamp};
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    #[test]
+    fn a_bucket_never_ends_before_its_records_and_never_much_later() {
+        let mut seed = 1_u64;
+        for _ in 0..1_000_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let now = (seed >> 20) % (1 << 42);
+            let lifetime = 1 + (seed >> 7) % TTL_MS_MAX.min(1 << (seed % 45));
+            let expires = now + lifetime;
+            let end = bucket_end(at(now), at(expires)).as_millis();
+            assert!(end >= expires);
+            assert!(end - expires < (lifetime / 16).max(1024), "{now} {lifetime} {end}");
+        }
+    }
+
+    #[test]
+    fn what_never_expires_is_never_due() {
+        let wheel = Wheel::default();
+        let never = bucket_end(at(5), Timestamp::NEVER);
+        wheel.add(never, 1);
+        assert!(wheel.take_due(at(u64::MAX)).is_empty());
+    }
+
+    #[test]
+    fn a_bucket_is_due_at_its_end_and_not_before() {
+        let wheel = Wheel::default();
+        wheel.add(at(100), 1);
+        wheel.add(at(100), 2);
+        wheel.add(at(200), 3);
+        assert!(wheel.take_due(at(99)).is_empty());
+        assert_eq!(wheel.take_due(at(100)), [1, 2]);
+        assert_eq!(wheel.take_due(at(10_000)), [3]);
+    }
+
+    #[test]
+    fn few_buckets_are_open_whatever_the_mixture_of_lifetimes() {
+        let wheel = Wheel::default();
+        let mut seed = 3_u64;
+        let mut closed_early = 0;
+        for _ in 0..5_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let expires = at(1_000_000 + (1 << ((seed >> 58) % 36)) + (seed >> 40));
+            let ends = bucket_end(at(1_000_000), expires);
+            let (chosen, closed) = wheel.admit(ends, at(1_000_000), expires);
+            assert!(chosen >= expires);
+            closed_early += u32::from(closed.is_some());
+        }
+        let open = wheel.buckets.lock().values().filter(|b| b.open_until.is_some()).count();
+        assert!(open <= OPEN_MAX, "{open}");
+        assert!(closed_early < 1_000, "{closed_early}");
+    }
+}

@@ -1,0 +1,87 @@
+//! A real file system without room: *full* is answered, nothing is lost, and room heals.
+//!
+//! The test runs itself again in a mount namespace of its own, with a file system of a few
+//! megabytes in memory. That takes the rights of root; without them it says so and passes.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use oncelog::{Error, Store, inspect};
+
+use crate::setup::{directory, small};
+
+/// Names the directory to fill; set in the namespace alone.
+const ROOM: &str = "ONCELOG_TEST_ROOM";
+
+const SCRIPT: &str = "mount -t tmpfs -o size=6m none \"$0\" || exit 77; exec \"$@\"";
+const UNAVAILABLE: i32 = 77;
+
+#[test]
+fn a_full_file_system_refuses_new_keys_and_takes_them_once_room_returns() {
+    if let Some(path) = std::env::var_os(ROOM) {
+        return fill(Path::new(&path));
+    }
+    let directory = directory();
+    let name = "full_disk::a_full_file_system_refuses_new_keys_and_takes_them_once_room_returns";
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", SCRIPT])
+        .arg(directory.path())
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(ROOM, directory.path())
+        .output();
+    let text = match &output {
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    let code = output.map(|output| output.status.code()).unwrap_or_default();
+    let began = text.contains("filling");
+    if !began && (code == Some(UNAVAILABLE) || code != Some(0)) {
+        let _ = writeln!(std::io::stderr(), "skipped: no file system of its own: {text}");
+        return;
+    }
+    assert_eq!(code, Some(0), "{text}");
+}
+
+fn fill(room: &Path) {
+    writeln!(std::io::stderr(), "filling").unwrap();
+    let filler = room.join("filler");
+    fs::write(&filler, vec![1; 2 << 20]).unwrap();
+    let path = room.join("store");
+    let store = small().open(&path).unwrap();
+    let outcome = |number: u64| vec![number.to_le_bytes()[0]; 1_000];
+    let add = |store: &Store, number: u64| {
+        store.check_and_set(format!("key {number}"), outcome(number)).map(|check| check.is_new())
+    };
+    let mut kept = 0;
+    let refused = loop {
+        match add(&store, kept) {
+            Ok(new) => assert!(new),
+            Err(error) => break error,
+        }
+        kept += 1;
+        assert!(kept < 100_000, "the file system never filled up");
+    };
+    assert!(matches!(refused, Error::Full { .. }) && refused.is_retryable(), "{refused}");
+    assert!(kept > 500, "{kept}");
+    let all_known = |store: &Store, end: u64| {
+        (0..end).all(|number| {
+            let found = store.get(format!("key {number}")).unwrap();
+            found.is_some_and(|record| record.outcome() == outcome(number))
+        })
+    };
+    assert!(all_known(&store, kept));
+    assert!(!add(&store, 0).unwrap());
+    assert!(matches!(add(&store, kept), Err(Error::Full { .. })));
+    assert!(!store.contains(format!("key {kept}")).unwrap());
+    fs::remove_file(&filler).unwrap();
+    for number in kept..kept + 200 {
+        assert!(add(&store, number).unwrap());
+    }
+    assert!(all_known(&store, kept + 200));
+    drop(store);
+    assert!(inspect::verify(&path).unwrap().is_sound());
+    assert!(all_known(&small().open(&path).unwrap(), kept + 200));
+}

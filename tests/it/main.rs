@@ -1,0 +1,15 @@
+//! The store through its public interface alone, on real files.
+//!
+//! One binary, so that it links once. Each module states its goal and its method; directories are
+//! temporary, randomness comes from fixed seeds, and time from a clock moved by hand wherever a
+//! test depends on it.
+
+mod concurrency;
+mod damage;
+mod expiry;
+mod full_disk;
+mod input;
+mod places;
+mod semantics;
+mod setup;
+mod wreck;
