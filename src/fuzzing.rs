@@ -12,9 +12,8 @@ use crate::log::seal::run_of;
 const COMMON: Common = Common { seed: 1, version: 1 << 32, created: 1_000, lifetime: 60_000 };
 
 fn words(bytes: &[u8]) -> Vec<u64> {
-    let word = |chunk: &[u8]| {
-        chunk.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte))
-    };
+    let word =
+        |chunk: &[u8]| chunk.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
     bytes.chunks(8).map(word).collect()
 }
 

@@ -111,10 +111,11 @@ fn record(store: &Store, cycle: u64, thread: u64) -> oncelog::Result<()> {
                 lines.push_str(&format!("{} {key}\n", if new { '+' } else { '!' }));
             }
         } else if let Some(key) = keys.first() {
-            let ttl = if number % 3 == 0 { Ttl::Never } else { Duration::from_secs(7_200).into() };
+            let for_ever = number.is_multiple_of(3);
+            let ttl = if for_ever { Ttl::Never } else { Duration::from_secs(7_200).into() };
             let new = store.check_and_set_for(key, outcome_of(key), ttl)?.is_new();
             lines.push_str(&format!("{} {key}\n", if new { '+' } else { '!' }));
-            if number % 11 == 0 {
+            if number.is_multiple_of(11) {
                 let removed = format!("r{key}");
                 let recorded = store.insert(&removed)? && store.remove(&removed)?;
                 lines.push_str(&format!("{} {removed}\n", if recorded { '-' } else { '!' }));

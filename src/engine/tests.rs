@@ -277,6 +277,30 @@ fn compare(bench: &Bench, open: &Engine, model: &mut Model, step: &Step, outcome
 }
 
 #[test]
+fn closing_while_others_maintain_seals_every_segment_once() {
+    for _ in 0..20 {
+        let bench = Bench::new();
+        let engine = bench.open();
+        for i in 0..3000 {
+            check(&engine, &format!("key {i}"), &[7; 2000]);
+        }
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| match engine.maintain(Duration::from_secs(1)) {
+                    Ok(_) | Err(Error::Closed) => {}
+                    Err(error) => panic!("{error}"),
+                });
+            }
+            assert!(engine.close().unwrap());
+        });
+        drop(engine);
+        let engine = bench.open();
+        assert!(engine.recovery.after_close && engine.recovery.records == 3000);
+        assert_eq!(engine.recovery.sealed, engine.recovery.segments);
+    }
+}
+
+#[test]
 fn a_plain_map_and_the_engine_agree_through_crashes_and_clock_moves() {
     let config = proptest::test_runner::Config {
         cases: 96,

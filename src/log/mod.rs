@@ -5,7 +5,7 @@
 //! only the time at which its segments end. A location is resolved through the segment table
 //! ([`table`]), which also says whether the segment still lives.
 //!
-//! Lock order: a stripe of the index, then a lane, then the catalog; `append` takes the lane only,
+//! Lock order: the sealing lock, a stripe of the index, then a lane, then the catalog; `append` takes the lane only,
 //! `provide` the catalog and afterwards the lane.
 
 pub(crate) mod adopt;
@@ -85,6 +85,8 @@ pub(crate) struct Log {
     lanes: Box<[CachePadded<Mutex<Lane>>]>,
     catalog: Mutex<Catalog>,
     blocks_claimed: AtomicU64,
+    /// Held while segments are sealed, so that no two threads seal the same one.
+    sealing: Mutex<()>,
 }
 
 impl Log {
@@ -105,7 +107,17 @@ impl Log {
         let versions = Versions::new(epoch);
         let catalog = Mutex::new(Catalog::new(sizes, chunks));
         let blocks_claimed = AtomicU64::new(0);
-        Ok(Self { disk, id, space, table, versions, lanes, catalog, blocks_claimed })
+        Ok(Self {
+            disk,
+            id,
+            space,
+            table,
+            versions,
+            lanes,
+            catalog,
+            blocks_claimed,
+            sealing: Mutex::default(),
+        })
     }
 
     /// Writes the record to a block that `lane` owns in the bucket ending at `ends`.

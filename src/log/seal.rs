@@ -54,6 +54,10 @@ impl Log {
         hasher: &KeyHasher,
         now: Timestamp,
     ) -> Result<()> {
+        let _sealing = self.sealing.lock();
+        if segment.is_sealed() {
+            return Ok(());
+        }
         self.write_run(segment, hasher)?;
         self.save_manifest(now, false)
     }
@@ -76,6 +80,7 @@ impl Log {
 
     /// Seals everything and says in the manifest that the store was closed.
     pub(crate) fn close(&self, hasher: &KeyHasher, now: Timestamp) -> Result<()> {
+        let _sealing = self.sealing.lock();
         self.withdraw_bucket(None);
         let unsealed = self.catalog.lock().unsealed();
         for segment in unsealed {

@@ -256,3 +256,18 @@ fn truncations_all_over_a_segment_are_reported_whether_sealed_or_open() {
         assert_eq!(counts.0, counts.1);
     }
 }
+
+#[test]
+fn a_flipped_bit_in_the_padding_after_a_key_never_makes_the_key_new() {
+    for close in [true, false] {
+        let sample = Sample::new(close);
+        let name = sample.name(".seg");
+        let bytes = &sample.files[&name];
+        // A short key, its bytes found in the file, then the rest of its last word.
+        let at = bytes.windows(5).position(|found| found == b"key 0").unwrap();
+        let bits: Vec<usize> = ((at + 5) * 8..(at + 5).next_multiple_of(8) * 8).collect();
+        assert_eq!(bits.len(), 24);
+        let counts = judge_all(&sample, &name, &bits, |bit| flipped(bytes, bit));
+        say("flipped bits of padding", &name, counts);
+    }
+}

@@ -46,7 +46,7 @@ fn a_full_file_system_refuses_new_keys_and_takes_them_once_room_returns() {
 }
 
 fn fill(room: &Path) {
-    writeln!(std::io::stderr(), "filling").unwrap();
+    eprintln!("filling");
     let filler = room.join("filler");
     fs::write(&filler, vec![1; 2 << 20]).unwrap();
     let path = room.join("store");

@@ -4,6 +4,8 @@
 //! temporary, randomness comes from fixed seeds, and time from a clock moved by hand wherever a
 //! test depends on it.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod concurrency;
 mod damage;
 mod expiry;
