@@ -42,6 +42,9 @@ mod version;
 mod wheel;
 
 pub mod docs;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod inspect;
 
 #[cfg(doctest)]

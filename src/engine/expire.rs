@@ -32,7 +32,10 @@ impl Engine {
         if due.is_empty() {
             return Ok(0);
         }
-        let dropped = self.log.drop_segments(&due, now)?;
+        let dropped = self.log.drop_segments(&due, now).inspect_err(|_| {
+            // They are due again at the next attempt.
+            due.iter().for_each(|number| self.wheel.add(now, *number));
+        })?;
         let count = dropped.len() as u64;
         let mut sweeper = self.sweeper.lock();
         let until = sweeper.swept + self.index.stripe_count() as u64;

@@ -55,9 +55,11 @@ impl Engine {
             self.add_tasks(&segment, listed.state, listed.records, &mut tasks)?;
         }
         self.recovery.expired = expired.len() as u64;
-        for segment in self.log.drop_segments(&expired, now)? {
-            // No slot was ever set for it.
-            self.log.free(&segment)?;
+        if !expired.is_empty() {
+            for segment in self.log.drop_segments(&expired, now)? {
+                // No slot was ever set for it.
+                self.log.free(&segment)?;
+            }
         }
         let report = self.run_tasks(tasks)?;
         self.recovery.records += report.records;
@@ -76,10 +78,10 @@ impl Engine {
         tasks: &mut Vec<Task>,
     ) -> Result<()> {
         if state == ListedState::Sealed {
+            segment.mark_sealed(records);
             match self.log.read_run(segment, records)? {
                 Some(run) => {
                     self.recovery.sealed += 1;
-                    segment.mark_sealed(records);
                     tasks.push(Task::Run(segment.clone(), run));
                 }
                 None => {
@@ -142,6 +144,11 @@ impl Engine {
                 let blocks = scanner.blocks();
                 self.restore_blocks(&segment, &blocks, &mut scanner)?;
                 self.check_rebuilt(&segment, records, &scanner.report)?;
+                match self.log.remake_run(&segment, self.hasher()) {
+                    // Without room for it, the next open reads the segment again.
+                    Ok(()) | Err(Error::Full { .. }) => {}
+                    Err(error) => return Err(error),
+                }
                 Ok(scanner.report)
             }
         }

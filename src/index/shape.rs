@@ -1,7 +1,7 @@
 //! How many lines a stripe has and where they are.
 //!
-//! A stripe's lines lie in up to 8 blocks of equal size, a power of two. It grows by one block,
-//! that is by an eighth to a quarter; when all 8 are in use it moves to 4 blocks of twice the size,
+//! A stripe's lines lie in up to 10 blocks of equal size, a power of two. It grows by one block,
+//! that is by a tenth to a fifth; when all 10 are in use it moves to 5 blocks of twice the size,
 //! and one more. So no growth needs one large piece of memory, and what is given back fits others.
 //!
 //! The fields are atomic because they are read without the stripe's lock, for prefetching; they
@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Blocks of a stripe at most.
-pub(crate) const BLOCKS_MAX: usize = 8;
+pub(crate) const BLOCKS_MAX: usize = 10;
 
 /// A stripe's lines.
 #[derive(Debug, Default)]

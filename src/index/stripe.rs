@@ -15,8 +15,8 @@ use crate::key::KeyHash;
 use crate::sys::arena::{LINE_SLOTS, Line};
 use crate::sys::sync::{Mutex, MutexGuard};
 
-/// Share of used slots above which a stripe grows, in 64ths: 90 %.
-const LOAD_MAX_64THS: u64 = 58;
+/// Share of used slots above which a stripe grows, in 64ths: 81 %.
+const LOAD_MAX_64THS: u64 = 52;
 
 /// A lock, and what it guards.
 #[derive(Debug, Default)]

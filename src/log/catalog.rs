@@ -73,15 +73,17 @@ impl Catalog {
         Some((segment.clone(), block))
     }
 
-    /// The size of the bucket's next segment, with room for `span` blocks.
-    pub(crate) fn next_bytes(&mut self, ends: Timestamp, span: u32) -> Result<u64> {
+    /// Sizes for the bucket's next segment, with room for `span` blocks: the usual one, and
+    /// smaller ones in case the disk has no room for that.
+    pub(crate) fn next_bytes(&self, ends: Timestamp, span: u32) -> Result<Vec<u64>> {
         let usual = *self.next_bytes.get(&ends).unwrap_or(&self.sizes.min);
-        self.next_bytes.insert(ends, (usual * 2).min(self.sizes.max));
-        let needed = (u64::from(span) * BLOCK_BYTES).next_power_of_two();
+        let needed = (u64::from(span) * BLOCK_BYTES).next_power_of_two().max(self.sizes.min);
         if needed > self.sizes.limit {
             return Err(Error::Full { what: "segment space" });
         }
-        Ok(usual.max(needed))
+        let largest = usual.max(needed);
+        let sizes = std::iter::successors(Some(largest), |bytes| Some(bytes / 2));
+        Ok(sizes.take_while(|bytes| *bytes >= needed).collect())
     }
 
     pub(crate) fn next_number(&mut self) -> u64 {
@@ -105,6 +107,7 @@ impl Catalog {
     /// Opens the segment for its bucket. One it replaces counts as full from now on.
     pub(crate) fn activate(&mut self, segment: Arc<Segment>) {
         self.segments.insert(segment.number, segment.clone());
+        self.next_bytes.insert(segment.ends, (segment.bytes * 2).min(self.sizes.max));
         if let Some(before) = self.open.insert(segment.ends, Open { segment }) {
             before.segment.claimed.store(before.segment.blocks(), Ordering::Release);
         }
@@ -132,6 +135,11 @@ impl Catalog {
 
     pub(crate) fn get(&self, number: u64) -> Option<Arc<Segment>> {
         self.segments.get(&number).cloned()
+    }
+
+    /// Takes a removal back.
+    pub(crate) fn restore(&mut self, segment: Arc<Segment>) {
+        self.segments.insert(segment.number, segment);
     }
 
     pub(crate) fn remove(&mut self, number: u64) {

@@ -268,10 +268,14 @@ impl Log {
         for segment in &segments {
             catalog.remove(segment.number);
         }
-        self.write_manifest(&catalog, now, false)?;
+        if let Err(error) = self.write_manifest(&catalog, now, false) {
+            segments.iter().for_each(|segment| catalog.restore(segment.clone()));
+            return Err(error);
+        }
         drop(catalog);
         for segment in &segments {
-            segment.remove_files(&*self.disk)?;
+            // A file that cannot be removed now is unlisted debris, which the next open removes.
+            let _ = segment.remove_files(&*self.disk);
         }
         Ok(segments)
     }
@@ -314,17 +318,35 @@ impl Log {
         now: Timestamp,
         lifetime: u64,
     ) -> Result<Arc<Segment>> {
-        let bytes = catalog.next_bytes(ends, span)?;
-        let prepared = match catalog.take_spare(bytes) {
+        let sizes = catalog.next_bytes(ends, span)?;
+        let spare = sizes.first().and_then(|bytes| catalog.take_spare(*bytes));
+        let prepared = match spare {
             Some(spare) => spare,
-            None => self.prepare(catalog, bytes, now)?,
+            None => self.prepare_some(catalog, &sizes, now)?,
         };
         let version = self.versions.current();
-        let segment = prepared.begin(self.id, ends, version, now, lifetime, self.space.words());
+        let segment = prepared.begin(self.id, ends, version, now, lifetime, &self.space)?;
         self.table.publish(&segment, false);
         let segment = Arc::new(segment);
         catalog.activate(segment.clone());
         Ok(segment)
+    }
+
+    /// As [`Log::prepare`], in the first of the sizes that there is room for.
+    fn prepare_some(
+        &self,
+        catalog: &mut Catalog,
+        sizes: &[u64],
+        now: Timestamp,
+    ) -> Result<segment::Prepared> {
+        let mut refusal = Error::Full { what: "segment space" };
+        for bytes in sizes {
+            match self.prepare(catalog, *bytes, now) {
+                Err(error @ Error::Full { .. }) => refusal = error,
+                done => return done,
+            }
+        }
+        Err(refusal)
     }
 
     /// A file with its place in memory, listed in the manifest, without contents.

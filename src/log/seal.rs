@@ -62,6 +62,12 @@ impl Log {
         self.save_manifest(now, false)
     }
 
+    /// Writes a lost run of a sealed segment again.
+    pub(crate) fn remake_run(&self, segment: &Arc<Segment>, hasher: &KeyHasher) -> Result<()> {
+        let _sealing = self.sealing.lock();
+        self.write_run(segment, hasher)
+    }
+
     /// Everything that sealing takes but the manifest.
     fn write_run(&self, segment: &Arc<Segment>, hasher: &KeyHasher) -> Result<()> {
         let words = segment.words(self.space.words());

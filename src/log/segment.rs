@@ -10,6 +10,7 @@ use crate::format::manifest::{Listed, ListedState};
 use crate::format::record::Common;
 use crate::format::segment::SegmentHead;
 use crate::sys::disk::{Disk, SegmentFile};
+use crate::sys::space::Space;
 use crate::sys::words;
 use crate::time::Timestamp;
 
@@ -24,6 +25,9 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Makes it the segment of a bucket, by writing its head.
+    ///
+    /// The head is on stable storage before the first record: a power loss that takes the head
+    /// would otherwise make what else survived unreadable, and look like damage.
     pub(crate) fn begin(
         self,
         store: [u8; ID_BYTES],
@@ -31,14 +35,15 @@ impl Prepared {
         version: u64,
         now: Timestamp,
         lifetime: u64,
-        space: &[AtomicU64],
-    ) -> Segment {
+        space: &Space,
+    ) -> Result<Segment> {
         let Self { number, at, bytes, file } = self;
         let (ends, created) = (ends.as_millis(), now.as_millis());
         let head = SegmentHead { store, number, bytes, ends, version, created, lifetime };
         let first = usize::try_from(at / 8).unwrap_or(usize::MAX);
-        words::write_bytes(space.get(first..).unwrap_or_default(), &head.encode());
-        Segment::new(&head, at, file)
+        words::write_bytes(space.words().get(first..).unwrap_or_default(), &head.encode());
+        file.sync_head(space, usize::try_from(at).unwrap_or(usize::MAX))?;
+        Ok(Segment::new(&head, at, file))
     }
 }
 

@@ -56,6 +56,9 @@ pub(crate) trait SegmentFile: Send + Sync + fmt::Debug {
     /// Shows the whole file in `space` from offset `at`.
     fn map(&self, space: &Space, at: usize) -> Result<()>;
 
+    /// Returns once the first page, mapped at `at`, is on stable storage.
+    fn sync_head(&self, space: &Space, at: usize) -> Result<()>;
+
     /// Returns once everything written through the mapping is on stable storage.
     fn sync(&self) -> Result<()>;
 

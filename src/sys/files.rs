@@ -281,6 +281,10 @@ impl SegmentFile for PlainFile {
         space.map_file(at, bytes, &self.file, self.shared).map_err(fail)
     }
 
+    fn sync_head(&self, space: &Space, at: usize) -> Result<()> {
+        space.sync_page(at).map_err(|e| Error::io("sync segment head", &self.path, e))
+    }
+
     fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|e| Error::io("sync segment", &self.path, e))
     }

@@ -162,6 +162,12 @@ impl SegmentFile for MemoryFile {
         space.map_file(at, bytes, &self.images.live, true).map_err(fail)
     }
 
+    fn sync_head(&self, _space: &Space, _at: usize) -> Result<()> {
+        let mut durable = self.images.durable.lock();
+        self.images.live.read_exact_at(&mut durable[..UNIT], 0).unwrap();
+        Ok(())
+    }
+
     fn sync(&self) -> Result<()> {
         if self.sync_fails.load(std::sync::atomic::Ordering::SeqCst) {
             let source = io::Error::other("simulated");

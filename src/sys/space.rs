@@ -16,6 +16,8 @@ use rustix::mm::{MapFlags, ProtFlags};
 use crate::sys::prefetch::prefetch;
 use crate::sys::words::WORD;
 
+const PAGE_BYTES: usize = 4096;
+
 /// A reserved range of memory.
 #[derive(Debug)]
 pub(crate) struct Space {
@@ -106,6 +108,16 @@ impl Space {
             // do not change.
             let _ = unsafe { rustix::mm::madvise(address, bytes, advice) };
         }
+    }
+
+    /// Returns once one page of a mapped file is on stable storage.
+    pub(crate) fn sync_page(&self, at: usize) -> io::Result<()> {
+        let address = self.part(at, PAGE_BYTES)?;
+        let flags = rustix::mm::MsyncFlags::SYNC;
+        // SAFETY: the page lies inside this reservation (checked by `part`), and writing it to its
+        // file changes nothing in memory.
+        unsafe { rustix::mm::msync(address, PAGE_BYTES, flags) }?;
+        Ok(())
     }
 
     fn part(&self, at: usize, bytes: usize) -> io::Result<*mut c_void> {

@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["format"],
     &["log", "index", "wheel", "filter"],
     &["engine"],
-    &["maintainer", "store", "namespace", "lease", "inspect"],
+    &["maintainer", "store", "namespace", "lease", "inspect", "fuzzing"],
     &["recipes", "backend"],
 ];
 
