@@ -77,7 +77,7 @@ fn every_answer_is_right_under_a_hash_that_never_differs() {
 #[test]
 fn what_was_synced_survives_every_power_cut_and_the_rest_is_there_whole_or_not_at_all() {
     let mut seed = 7_u64;
-    for round in 0..40 {
+    for round in 0..30 {
         let mut bench = Bench::new();
         let engine = bench.open();
         let fill = |from: u64, to: u64| {
@@ -88,7 +88,7 @@ fn what_was_synced_survives_every_power_cut_and_the_rest_is_there_whole_or_not_a
         };
         fill(0, 300);
         engine.sync().unwrap();
-        fill(300, 300 + round * 60);
+        fill(300, 300 + round * 150);
         let cut = bench.disk.after_power_cut(|| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             seed >> 63 == 0
@@ -96,7 +96,7 @@ fn what_was_synced_survives_every_power_cut_and_the_rest_is_there_whole_or_not_a
         drop(engine);
         bench.disk = Arc::new(cut);
         let engine = bench.open();
-        for i in 0..300 + round * 60 {
+        for i in 0..300 + round * 150 {
             let outcome = vec![i as u8; (i % 700) as usize];
             match get(&engine, &format!("key {i}")) {
                 Some(found) => assert_eq!(found, outcome, "key {i}"),

@@ -16,7 +16,7 @@ use std::io;
 use crate::format::location::Location;
 use crate::index::blocks::Blocks;
 use crate::index::slot::{Slot, Tag};
-use crate::index::stripe::{Stripe, StripeGuard, has_empty, matches};
+use crate::index::stripe::{Moving, Stripe, StripeGuard, has_empty, matches};
 use crate::key::KeyHash;
 use crate::sys::arena::{Arena, Line};
 use crate::sys::prefetch::prefetch;
@@ -27,7 +27,7 @@ const LINES_MIN: usize = 1 << 22;
 
 thread_local! {
     /// Slots of a stripe while it is laid out anew.
-    static MOVING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    static MOVING: RefCell<Moving> = const { RefCell::new(Moving::new()) };
 }
 
 /// What a line shows of a key, as far as can be told without a lock.

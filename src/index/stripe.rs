@@ -18,6 +18,25 @@ use crate::sys::sync::{Mutex, MutexGuard};
 /// Share of used slots above which a stripe grows, in 64ths: 81 %.
 const LOAD_MAX_64THS: u64 = 52;
 
+/// A line without a free cell.
+const FULL: u8 = 8;
+
+const _: () = assert!(FULL as usize == LINE_SLOTS);
+
+/// What a stripe is laid out anew from.
+#[derive(Debug, Default)]
+pub(crate) struct Moving {
+    slots: Vec<u64>,
+    /// Cells used so far, by line.
+    filled: Vec<u8>,
+}
+
+impl Moving {
+    pub(crate) const fn new() -> Self {
+        Self { slots: Vec::new(), filled: Vec::new() }
+    }
+}
+
 /// A lock, and what it guards.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -183,14 +202,17 @@ impl<'a> StripeGuard<'a> {
     #[cold]
     fn make_room(&mut self, is_dead: impl Fn(Location) -> bool) -> Result<()> {
         MOVING.with_borrow_mut(|moving| {
-            moving.clear();
+            moving.slots.clear();
+            moving.slots.reserve(self.counts.held as usize);
             for number in 0..self.shape.lines() {
-                let cells = self.line(number).map_or(&[][..], |line| &line.0);
-                let slots = cells.iter().map(Slot::load);
-                let kept = slots.filter(|s| s.location().is_some_and(|at| !is_dead(at)));
-                moving.extend(kept.map(Slot::bits));
+                let Some(line) = self.line(number) else { break };
+                for slot in line.0.iter().map(Slot::load) {
+                    if slot.location().is_some_and(|location| !is_dead(location)) {
+                        moving.slots.push(slot.bits());
+                    }
+                }
             }
-            let kept = moving.len() as u64;
+            let kept = moving.slots.len() as u64;
             if kept + kept / 16 + 1 > self.capacity() {
                 self.grow()?;
             }
@@ -200,27 +222,32 @@ impl<'a> StripeGuard<'a> {
     }
 
     /// Clears all lines and places the slots again.
-    fn lay_out(&mut self, slots: &[u64]) {
+    ///
+    /// As the home line grows with the tag, both the slots and the lines they go to are passed
+    /// from front to back.
+    fn lay_out(&mut self, moving: &mut Moving) {
         let lines = self.shape.lines();
         for number in 0..lines {
             for cell in self.line(number).map_or(&[][..], |line| &line.0) {
                 Slot::EMPTY.store(cell);
             }
         }
-        for bits in slots {
+        moving.filled.clear();
+        moving.filled.resize(lines as usize, 0);
+        for bits in &moving.slots {
             let slot = Slot::from_bits(*bits);
             let mut number = slot.tag().home(lines);
             // Ends, as there are fewer slots than cells.
-            loop {
-                let cells = self.line(number).map_or(&[][..], |line| &line.0);
-                if let Some(cell) = cells.iter().find(|cell| Slot::load(cell).is_empty()) {
-                    slot.store(cell);
-                    break;
-                }
+            while moving.filled.get(number as usize).is_some_and(|filled| *filled == FULL) {
                 number = self.after(number);
             }
+            let Some(filled) = moving.filled.get_mut(number as usize) else { return };
+            if let Some(line) = self.line(number) {
+                put(line, u32::from(*filled), slot);
+            }
+            *filled += 1;
         }
-        let count = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(moving.slots.len()).unwrap_or(u32::MAX);
         self.counts.used = count;
         self.counts.held = count;
     }

@@ -85,6 +85,8 @@ pub(crate) struct Log {
     lanes: Box<[CachePadded<Mutex<Lane>>]>,
     catalog: Mutex<Catalog>,
     blocks_claimed: AtomicU64,
+    /// Segments dropped whose places are not free yet.
+    unswept: AtomicU64,
     /// Held while segments are sealed, so that no two threads seal the same one.
     sealing: Mutex<()>,
 }
@@ -117,6 +119,7 @@ impl Log {
             catalog,
             blocks_claimed,
             sealing: Mutex::default(),
+            unswept: AtomicU64::new(0),
         })
     }
 
@@ -208,7 +211,8 @@ impl Log {
     /// True when the record's segment is gone, so that its slot means nothing.
     #[inline]
     pub(crate) fn is_dead(&self, location: Location) -> bool {
-        !self.table.lives(location.chunk())
+        // Where no drop waits for its sweep, every slot's segment lives.
+        self.unswept.load(Ordering::Acquire) > 0 && !self.table.lives(location.chunk())
     }
 
     #[inline]
@@ -261,6 +265,7 @@ impl Log {
         }
         // Records that become invisible must not be followed by lower versions of their keys.
         self.versions.retire_ranges();
+        self.unswept.fetch_add(segments.len() as u64, Ordering::SeqCst);
         for segment in &segments {
             self.table.clear(segment.chunks());
         }
@@ -269,6 +274,7 @@ impl Log {
             catalog.remove(segment.number);
         }
         if let Err(error) = self.write_manifest(&catalog, now, false) {
+            // They stay dead, and count once more when they are dropped again.
             segments.iter().for_each(|segment| catalog.restore(segment.clone()));
             return Err(error);
         }
@@ -288,6 +294,7 @@ impl Log {
             .unmap(at, bytes)
             .map_err(|e| Error::io("unmap segment", &self.disk.path(""), e))?;
         self.catalog.lock().free(segment.chunks());
+        self.unswept.fetch_sub(1, Ordering::SeqCst);
         Ok(())
     }
 
