@@ -11,7 +11,7 @@
 //! let store = Store::open(path)?;
 //! match store.check_and_set("order-42", "charged, receipt 1001")? {
 //!     Check::New => println!("first time: go on"),
-//!     Check::Duplicate(record) => println!("seen at {}: {:?}", record.created(), record.outcome()),
+//!     Check::Duplicate(record) => println!("seen at {}", record.created()),
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

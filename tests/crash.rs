@@ -21,6 +21,8 @@ const CYCLES: u64 = 200;
 const THREADS: u64 = 4;
 /// Lookups of older cycles' keys after each cycle.
 const OLD_KEYS: usize = 1_000;
+/// All checksums are verified after every so many kills.
+const VERIFY_EVERY: u64 = 8;
 const KILL_AFTER_MS_MIN: u64 = 5;
 const KILL_AFTER_MS_MAX: u64 = 60;
 
@@ -140,6 +142,9 @@ fn kill_repeatedly(cycles: u64, seed: u64) -> Result<(), Failure> {
         let after = KILL_AFTER_MS_MIN + random.below(KILL_AFTER_MS_MAX - KILL_AFTER_MS_MIN + 1);
         let fresh = one_cycle(directory.path(), cycle, Duration::from_millis(after))
             .and_then(|fresh| {
+                if cycle.is_multiple_of(VERIFY_EVERY) {
+                    verify(directory.path())?;
+                }
                 check(directory.path(), &fresh, &acknowledged, &mut random)?;
                 Ok(fresh)
             })
@@ -211,18 +216,22 @@ fn wait(child: &mut Child, time: Duration) -> std::io::Result<bool> {
     Ok(child.try_wait()?.is_some())
 }
 
-fn check(
-    path: &Path,
-    fresh: &Acknowledged,
-    old: &Acknowledged,
-    random: &mut Random,
-) -> Result<(), Failure> {
+fn verify(path: &Path) -> Result<(), Failure> {
     if path.join("STORE").exists() {
         let report = inspect::verify(path)?;
         if let Some(problem) = report.problems.first() {
             return Err(format!("{problem}, after the kill").into());
         }
     }
+    Ok(())
+}
+
+fn check(
+    path: &Path,
+    fresh: &Acknowledged,
+    old: &Acknowledged,
+    random: &mut Random,
+) -> Result<(), Failure> {
     let store = Store::open(path)?;
     if store.recovery().damaged > 0 {
         return Err(format!("damage after the kill: {:?}", store.recovery()).into());

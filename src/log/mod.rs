@@ -5,8 +5,8 @@
 //! only the time at which its segments end. A location is resolved through the segment table
 //! ([`table`]), which also says whether the segment still lives.
 //!
-//! Lock order: the sealing lock, a stripe of the index, then a lane, then the catalog; `append` takes the lane only,
-//! `provide` the catalog and afterwards the lane.
+//! Lock order: the sealing lock or a stripe of the index, then a lane, then the catalog; `append`
+//! takes the lane only, `provide` the catalog and afterwards the lane.
 
 pub(crate) mod adopt;
 pub(crate) mod catalog;

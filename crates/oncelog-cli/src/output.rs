@@ -1,5 +1,4 @@
-//! Output: new and duplicate items go their ways through large buffers, in ranges as they stand in
-//! the input.
+//! New and duplicate items go their ways through large buffers, in ranges of the input.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -1,5 +1,4 @@
-//! Interrupts: the items in hand are finished and the memory is put in order, then the process
-//! ends as the signal would have ended it.
+//! An interrupt ends the process as it would have, after the items in hand were finished.
 //!
 //! Work on items happens with the gate closed, reading with the gate open. Since everything that
 //! was recorded is also printed when the gate opens, a signal that takes effect there leaves no
