@@ -263,7 +263,7 @@ impl fmt::Debug for Store {
 ///     .ttl(Duration::from_secs(7 * 24 * 3600))
 ///     .key_bytes_max(256)
 ///     .open(directory.path())?;
-/// # Ok::<(), oncelog::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until it opens a store"]
