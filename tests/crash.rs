@@ -20,9 +20,7 @@ use oncelog::{Answers, Store, Ttl, inspect};
 const CYCLES: u64 = 200;
 const THREADS: u64 = 4;
 /// Lookups of older cycles' keys after each cycle.
-const OLD_KEYS: usize = 1_000;
-/// All checksums are verified after every so many kills.
-const VERIFY_EVERY: u64 = 8;
+const OLD_KEYS: usize = 4_000;
 const KILL_AFTER_MS_MIN: u64 = 5;
 const KILL_AFTER_MS_MAX: u64 = 60;
 
@@ -142,10 +140,9 @@ fn kill_repeatedly(cycles: u64, seed: u64) -> Result<(), Failure> {
         let after = KILL_AFTER_MS_MIN + random.below(KILL_AFTER_MS_MAX - KILL_AFTER_MS_MIN + 1);
         let fresh = one_cycle(directory.path(), cycle, Duration::from_millis(after))
             .and_then(|fresh| {
-                if cycle.is_multiple_of(VERIFY_EVERY) {
-                    verify(directory.path())?;
-                }
+                verify(directory.path(), "after the kill")?;
                 check(directory.path(), &fresh, &acknowledged, &mut random)?;
+                verify(directory.path(), "after reopening")?;
                 Ok(fresh)
             })
             .map_err(|error| format!("cycle {cycle} of seed {seed}: {error}"))?;
@@ -156,9 +153,7 @@ fn kill_repeatedly(cycles: u64, seed: u64) -> Result<(), Failure> {
         check_key(&store, key, *kept)?;
     }
     store.close()?;
-    if let Some(problem) = inspect::verify(directory.path())?.problems.first() {
-        return Err(format!("{problem}, after closing").into());
-    }
+    verify(directory.path(), "after closing")?;
     println!("crash: {cycles} cycles, {} acknowledged keys, 0 lost", acknowledged.len());
     Ok(())
 }
@@ -216,11 +211,11 @@ fn wait(child: &mut Child, time: Duration) -> std::io::Result<bool> {
     Ok(child.try_wait()?.is_some())
 }
 
-fn verify(path: &Path) -> Result<(), Failure> {
+fn verify(path: &Path, when: &str) -> Result<(), Failure> {
     if path.join("STORE").exists() {
         let report = inspect::verify(path)?;
         if let Some(problem) = report.problems.first() {
-            return Err(format!("{problem}, after the kill").into());
+            return Err(format!("{problem}, {when}").into());
         }
     }
     Ok(())

@@ -77,7 +77,7 @@ fn every_answer_is_right_under_a_hash_that_never_differs() {
 #[test]
 fn what_was_synced_survives_every_power_cut_and_the_rest_is_there_whole_or_not_at_all() {
     let mut seed = 7_u64;
-    for round in 0..30 {
+    for round in 0..60 {
         let mut bench = Bench::new();
         let engine = bench.open();
         let fill = |from: u64, to: u64| {

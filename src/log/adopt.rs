@@ -5,8 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::error::{Error, Result};
 use crate::format::layout::{
-    BLOCK_BYTES, CHUNK_BYTES, FORMAT_VERSION, UNIT_BYTES, block_start, file_number, run_file,
-    segment_file,
+    BLOCK_BYTES, CHUNK_BYTES, UNIT_BYTES, block_start, file_number, run_file, segment_file,
 };
 use crate::format::location::Location;
 use crate::format::manifest::{Listed, ListedState};
@@ -143,7 +142,6 @@ fn is_ours(name: &str) -> bool {
 
 /// True when no lane has claimed a block.
 fn blocks_are_unused(words: &[AtomicU64], bytes: u64) -> bool {
-    const { assert!(FORMAT_VERSION == 1) };
     (0..bytes / BLOCK_BYTES).all(|block| {
         let first = usize::try_from(block_start(block) / 8).unwrap_or(usize::MAX);
         words.get(first).is_none_or(|word| words::load(word) == 0)

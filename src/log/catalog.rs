@@ -23,18 +23,13 @@ pub(crate) struct Sizes {
     pub(crate) limit: u64,
 }
 
-/// The segment that a bucket's blocks are claimed from.
-#[derive(Debug)]
-struct Open {
-    segment: Arc<Segment>,
-}
-
 /// The segments of a store.
 #[derive(Debug)]
 pub(crate) struct Catalog {
     sizes: Sizes,
     segments: BTreeMap<u64, Arc<Segment>>,
-    open: BTreeMap<Timestamp, Open>,
+    /// The segments that blocks are claimed from, by bucket.
+    open: BTreeMap<Timestamp, Arc<Segment>>,
     /// Size of the next segment, by bucket.
     next_bytes: BTreeMap<Timestamp, u64>,
     spare: Option<Prepared>,
@@ -60,7 +55,7 @@ impl Catalog {
 
     /// Claims consecutive blocks in the bucket's open segment, for one cursor.
     pub(crate) fn claim(&mut self, ends: Timestamp, span: u32) -> Option<(Arc<Segment>, u32)> {
-        let segment = &self.open.get(&ends)?.segment;
+        let segment = self.open.get(&ends)?;
         let block = segment.claimed.load(Ordering::Acquire);
         if segment.blocks() - block < span {
             if span == 1 {
@@ -107,9 +102,12 @@ impl Catalog {
     /// Opens the segment for its bucket. One it replaces counts as full from now on.
     pub(crate) fn activate(&mut self, segment: Arc<Segment>) {
         self.segments.insert(segment.number, segment.clone());
-        self.next_bytes.insert(segment.ends, (segment.bytes * 2).min(self.sizes.max));
-        if let Some(before) = self.open.insert(segment.ends, Open { segment }) {
-            before.segment.claimed.store(before.segment.blocks(), Ordering::Release);
+        // Neither a small disk nor one large record says how large the usual segment is.
+        let usual = *self.next_bytes.get(&segment.ends).unwrap_or(&self.sizes.min);
+        let next = (usual.min(segment.bytes) * 2).min(self.sizes.max);
+        self.next_bytes.insert(segment.ends, next);
+        if let Some(before) = self.open.insert(segment.ends, segment) {
+            before.claimed.store(before.blocks(), Ordering::Release);
         }
     }
 
@@ -121,7 +119,7 @@ impl Catalog {
 
     /// No more blocks are claimed in the segment.
     pub(crate) fn deactivate(&mut self, segment: &Arc<Segment>) {
-        if self.open.get(&segment.ends).is_some_and(|open| Arc::ptr_eq(&open.segment, segment)) {
+        if self.open.get(&segment.ends).is_some_and(|open| Arc::ptr_eq(open, segment)) {
             self.open.remove(&segment.ends);
             self.next_bytes.remove(&segment.ends);
         }
@@ -130,7 +128,7 @@ impl Catalog {
 
     pub(crate) fn active(&self, ends: Option<Timestamp>) -> Vec<Arc<Segment>> {
         let wanted = self.open.iter().filter(|(key, _)| ends.is_none_or(|ends| ends == **key));
-        wanted.map(|(_, open)| open.segment.clone()).collect()
+        wanted.map(|(_, segment)| segment.clone()).collect()
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<Arc<Segment>> {
@@ -163,13 +161,12 @@ impl Catalog {
         if self.spare.is_some() {
             return None;
         }
-        let half_used = |open: &&Open| {
-            let segment = &open.segment;
+        let half_used = |segment: &&Arc<Segment>| {
             segment.bytes > self.sizes.min
                 && segment.claimed.load(Ordering::Relaxed) * 2 > segment.blocks()
         };
         let open = self.open.values().find(half_used)?;
-        self.next_bytes.get(&open.segment.ends).copied()
+        self.next_bytes.get(&open.ends).copied()
     }
 
     /// The prepared segment, if it has the size wanted.

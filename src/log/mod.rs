@@ -301,7 +301,7 @@ impl Log {
     /// Counts of segments and bytes: (segments, bytes allocated on disk).
     pub(crate) fn sizes(&self) -> (u64, u64) {
         let segments = self.catalog.lock().all();
-        let bytes = segments.iter().map(|segment| segment.allocated_bytes(&*self.disk)).sum();
+        let bytes = segments.iter().map(|segment| segment.allocated_bytes()).sum();
         (segments.len() as u64, bytes)
     }
 

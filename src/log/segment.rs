@@ -122,7 +122,7 @@ impl Segment {
         self.file.punch(used_bytes, self.bytes);
     }
 
-    pub(crate) fn allocated_bytes(&self, _disk: &dyn Disk) -> u64 {
+    pub(crate) fn allocated_bytes(&self) -> u64 {
         let run =
             if self.is_sealed() { self.records.load(Ordering::Relaxed) * 8 + 4096 } else { 0 };
         self.file.allocated_bytes() + run
