@@ -1,6 +1,7 @@
 //! The answers of a batch: one entry an item, all outcomes in one buffer that is used again.
 
 use crate::record::{Receive, Record, RecordMeta, RecordRef};
+use crate::sys::words::bytes_of;
 use crate::time::Timestamp;
 use crate::version::Version;
 
@@ -30,6 +31,17 @@ impl Check {
     }
 }
 
+impl Receive for Check {
+    #[inline(always)]
+    fn receive(&mut self, meta: RecordMeta, len: usize, words: impl Iterator<Item = u64>) {
+        *self = Self::Duplicate(Record::from_words(meta, len, words));
+    }
+
+    fn retract(&mut self) {
+        *self = Self::New;
+    }
+}
+
 /// One answer of a batch.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer<'a> {
@@ -47,55 +59,64 @@ impl Answer<'_> {
     }
 }
 
-/// An item without a record has this end, which no outcome buffer reaches.
+/// An item without a record has this length, which no outcome has.
 const NONE: usize = usize::MAX;
 
 #[derive(Clone, Copy, Debug)]
 struct Item {
     meta: RecordMeta,
+    /// Where its outcome begins among the words.
     start: usize,
-    /// End of the outcome in the buffer, or [`NONE`].
-    end: usize,
+    /// Bytes of the outcome, or [`NONE`].
+    len: usize,
 }
 
 /// Records in item order, or their absence.
 #[derive(Debug, Default)]
 struct Found {
     items: Vec<Item>,
-    bytes: Vec<u8>,
+    /// Outcomes, each padded to whole words.
+    words: Vec<u64>,
 }
 
 impl Found {
     fn clear(&mut self) {
         self.items.clear();
-        self.bytes.clear();
+        self.words.clear();
     }
 
+    #[inline]
     fn push_none(&mut self) {
         let meta = RecordMeta {
             version: Version::from_u64(0),
             created: Timestamp::from_millis(0),
             expires: Timestamp::from_millis(0),
         };
-        self.items.push(Item { meta, start: 0, end: NONE });
+        self.items.push(Item { meta, start: 0, len: NONE });
     }
 
     fn get(&self, index: usize) -> Option<Option<RecordRef<'_>>> {
         let item = self.items.get(index)?;
-        if item.end == NONE {
+        if item.len == NONE {
             return Some(None);
         }
-        let outcome = self.bytes.get(item.start..item.end).unwrap_or_default();
+        let words = self.words.get(item.start..).unwrap_or_default();
+        let outcome = bytes_of(words).get(..item.len).unwrap_or_default();
         Some(Some(RecordRef::new(item.meta, outcome)))
     }
 }
 
 impl Receive for Found {
-    fn outcome_buffer(&mut self, meta: RecordMeta, len: usize) -> &mut [u8] {
-        let start = self.bytes.len();
-        self.bytes.resize(start + len, 0);
-        self.items.push(Item { meta, start, end: start + len });
-        self.bytes.split_at_mut(start).1
+    #[inline(always)]
+    fn receive(&mut self, meta: RecordMeta, len: usize, words: impl Iterator<Item = u64>) {
+        let start = self.words.len();
+        self.words.extend(words.map(u64::to_le));
+        self.items.push(Item { meta, start, len });
+    }
+
+    fn retract(&mut self) {
+        // The words stay behind unused until the next batch.
+        self.items.pop();
     }
 }
 
@@ -142,7 +163,7 @@ impl Answers {
 
     /// How many answers are *new*.
     pub(crate) fn new_count(&self) -> u64 {
-        self.found.items.iter().filter(|item| item.end == NONE).count() as u64
+        self.found.items.iter().filter(|item| item.len == NONE).count() as u64
     }
 
     pub(crate) fn clear(&mut self) {

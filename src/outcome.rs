@@ -1,54 +1,61 @@
 //! What finished work leaves behind for every later request with its key.
 
-/// Outcomes up to this many bytes are held without an allocation of their own.
-const INLINE_BYTES: usize = 47;
+use crate::sys::words::{WORD, bytes_of, word_at, words_for};
 
-/// An outcome's bytes, held in place where they are few.
+/// Words that an outcome is held in without an allocation of its own.
+const INLINE_WORDS: usize = 6;
+
+/// An outcome's bytes, in place where they are few: up to 48.
 #[derive(Clone)]
-pub(crate) enum Outcome {
-    Inline { len: u8, bytes: [u8; INLINE_BYTES] },
-    Heap(Box<[u8]>),
+pub(crate) struct Outcome {
+    len: usize,
+    words: Words,
+}
+
+#[derive(Clone)]
+enum Words {
+    Inline([u64; INLINE_WORDS]),
+    Heap(Box<[u64]>),
 }
 
 impl Outcome {
-    /// Room for `len` bytes, all zero.
-    pub(crate) fn zeroed(len: usize) -> Self {
-        match u8::try_from(len) {
-            Ok(len) if usize::from(len) <= INLINE_BYTES => {
-                Self::Inline { len, bytes: [0; INLINE_BYTES] }
-            }
-            _ => Self::Heap(vec![0; len].into_boxed_slice()),
+    /// The first `len` bytes of `words`, of which there are enough.
+    #[inline(always)]
+    pub(crate) fn from_words(len: usize, words: impl Iterator<Item = u64>) -> Self {
+        if len > INLINE_WORDS * WORD {
+            return Self { len, words: Words::Heap(words.collect()) };
         }
+        let mut inline = [0; INLINE_WORDS];
+        for (to, word) in inline.iter_mut().zip(words) {
+            *to = word.to_le();
+        }
+        Self { len, words: Words::Inline(inline) }
     }
 
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let count = words_for(bytes.len());
+        Self::from_words(bytes.len(), (0..count).map(|index| word_at(bytes, index)))
+    }
+
+    #[inline]
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Inline { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(bytes),
-            Self::Heap(bytes) => bytes,
-        }
-    }
-
-    pub(crate) fn as_mut_bytes(&mut self) -> &mut [u8] {
-        match self {
-            Self::Inline { len, bytes } => {
-                let len = usize::from(*len).min(INLINE_BYTES);
-                bytes.split_at_mut(len).0
-            }
-            Self::Heap(bytes) => bytes,
-        }
+        let words: &[u64] = match &self.words {
+            Words::Inline(words) => words,
+            Words::Heap(words) => words,
+        };
+        bytes_of(words).get(..self.len).unwrap_or_default()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{INLINE_BYTES, Outcome};
+    use super::Outcome;
 
     #[test]
-    fn an_outcome_keeps_its_length_on_both_sides_of_the_inline_limit() {
-        for len in [0, 1, INLINE_BYTES, INLINE_BYTES + 1, 300] {
-            let mut outcome = Outcome::zeroed(len);
-            outcome.as_mut_bytes().fill(7);
-            assert_eq!(outcome.as_bytes(), vec![7; len]);
+    fn an_outcome_keeps_its_bytes_on_both_sides_of_the_inline_limit() {
+        for len in [0, 1, 7, 8, 47, 48, 49, 300] {
+            let bytes: Vec<u8> = (0..len).map(|i| i as u8 | 1).collect();
+            assert_eq!(Outcome::from_bytes(&bytes).as_bytes(), bytes);
         }
     }
 }

@@ -16,13 +16,16 @@ pub(crate) struct RecordMeta {
 
 /// Takes the record that a lookup found, while the engine still holds it in place.
 pub(crate) trait Receive {
-    /// Where the outcome's `len` bytes are to be written.
-    fn outcome_buffer(&mut self, meta: RecordMeta, len: usize) -> &mut [u8];
+    /// Takes a record whose outcome is the first `len` bytes of `words`, little-endian.
+    fn receive(&mut self, meta: RecordMeta, len: usize, words: impl Iterator<Item = u64>);
+
+    /// Forgets the record received last: it was not what it seemed.
+    fn retract(&mut self);
 }
 
 /// A live record, copied out of the store.
 ///
-/// Holds no lock and pins nothing; outcomes up to 47 bytes need no allocation.
+/// Holds no lock and pins nothing; outcomes up to 48 bytes need no allocation.
 #[derive(Clone)]
 pub struct Record {
     meta: RecordMeta,
@@ -30,10 +33,17 @@ pub struct Record {
 }
 
 impl Record {
+    #[inline(always)]
+    pub(crate) fn from_words(
+        meta: RecordMeta,
+        len: usize,
+        words: impl Iterator<Item = u64>,
+    ) -> Self {
+        Self { meta, outcome: Outcome::from_words(len, words) }
+    }
+
     pub(crate) fn new(meta: RecordMeta, outcome: &[u8]) -> Self {
-        let mut record = Self { meta, outcome: Outcome::zeroed(outcome.len()) };
-        record.outcome.as_mut_bytes().copy_from_slice(outcome);
-        record
+        Self { meta, outcome: Outcome::from_bytes(outcome) }
     }
 
     /// What the work that was recorded left behind.
@@ -68,16 +78,14 @@ impl fmt::Debug for Record {
     }
 }
 
-/// Takes at most one record.
-#[derive(Default)]
-pub(crate) struct Single {
-    pub(crate) record: Option<Record>,
-}
+impl Receive for Option<Record> {
+    #[inline(always)]
+    fn receive(&mut self, meta: RecordMeta, len: usize, words: impl Iterator<Item = u64>) {
+        *self = Some(Record::from_words(meta, len, words));
+    }
 
-impl Receive for Single {
-    fn outcome_buffer(&mut self, meta: RecordMeta, len: usize) -> &mut [u8] {
-        let record = Record { meta, outcome: Outcome::zeroed(len) };
-        self.record.insert(record).outcome.as_mut_bytes()
+    fn retract(&mut self) {
+        *self = None;
     }
 }
 
@@ -85,9 +93,10 @@ impl Receive for Single {
 pub(crate) struct Ignore;
 
 impl Receive for Ignore {
-    fn outcome_buffer(&mut self, _meta: RecordMeta, _len: usize) -> &mut [u8] {
-        &mut []
-    }
+    #[inline(always)]
+    fn receive(&mut self, _meta: RecordMeta, _len: usize, _words: impl Iterator<Item = u64>) {}
+
+    fn retract(&mut self) {}
 }
 
 /// A live record inside a batch's answers.

@@ -10,7 +10,7 @@ use crate::config::{Config, Durability, Maintenance};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::maintainer::Maintainer;
-use crate::record::{Ignore, Record, Single};
+use crate::record::{Ignore, Record};
 use crate::stats::{Maintained, RecoveryReport, Stats};
 use crate::sys::files::Directory;
 use crate::time::{Clock, Ttl};
@@ -103,9 +103,9 @@ impl Store {
 
     #[inline]
     fn check_with(&self, key: &[u8], outcome: &[u8], lifetime: u64) -> Result<Check> {
-        let mut found = Single::default();
-        self.engine().check_and_set(key, outcome, lifetime, &mut found)?;
-        Ok(found.record.map_or(Check::New, Check::Duplicate))
+        let mut check = Check::New;
+        self.engine().check_and_set(key, outcome, lifetime, &mut check)?;
+        Ok(check)
     }
 
     /// Checks and sets many keys in their order, each as a single call would, several times
@@ -166,9 +166,9 @@ impl Store {
     /// [`Closed`](crate::Error::Closed).
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record>> {
-        let mut found = Single::default();
+        let mut found = None;
         self.engine().get(key.as_ref(), &mut found)?;
-        Ok(found.record)
+        Ok(found)
     }
 
     /// Looks up many keys, fetching memory for many at once. `lookups` is cleared first.

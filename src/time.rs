@@ -136,6 +136,7 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
+    #[inline]
     fn now(&self) -> Timestamp {
         Timestamp(clock::monotonic_millis() + self.offset_ms.load(Ordering::Relaxed))
     }

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 
 use crate::answers::{Answers, Lookups};
 use crate::engine::Engine;
-use crate::engine::lookup::hand_over;
+use crate::engine::lookup::{Glance, Lookup, hand_over};
 use crate::error::Result;
 use crate::format::record::Kind;
-use crate::index::Peek;
+use crate::index::search::Search;
 use crate::key::KeyHash;
 use crate::log::Draft;
 use crate::record::Receive;
@@ -15,6 +15,9 @@ use crate::time::{Timestamp, expiry};
 
 /// Keys whose cache lines are fetched together: enough to keep all of a core's miss buffers busy.
 const GROUP: usize = 32;
+
+/// A key's hash, and the search for it made ahead.
+type Ahead<'a> = (KeyHash, Option<Search<'a>>);
 
 impl Engine {
     /// Records the key unless it is known; true when it was new. A duplicate goes to `receive`.
@@ -30,7 +33,10 @@ impl Engine {
         self.config.limits.check_key(key)?;
         self.config.limits.check_outcome(outcome)?;
         let hash = self.hasher.hash(key);
-        let new = self.decide(hash, (key, outcome), self.clock.now(), lifetime, receive)?;
+        let search = self.index.search(hash);
+        let item = (key, outcome);
+        let new =
+            self.decide(search.as_ref(), hash, item, || self.clock.now(), lifetime, receive)?;
         let counters = self.counters();
         let counter = if new { &counters.new } else { &counters.duplicate };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -43,10 +49,38 @@ impl Engine {
         self.lifetime
     }
 
-    /// Decides on a key that was checked and hashed.
-    #[inline]
+    /// Decides on a key that was checked, hashed and searched for without the lock.
+    ///
+    /// A duplicate is answered from that search if it holds; the lock is for whoever writes.
+    #[inline(always)]
     fn decide(
         &self,
+        search: Option<&Search<'_>>,
+        hash: KeyHash,
+        item: (&[u8], &[u8]),
+        now: impl Fn() -> Timestamp,
+        lifetime: u64,
+        receive: &mut impl Receive,
+    ) -> Result<bool> {
+        let mut absent = None;
+        if let Some(search) = search {
+            match self.glance(search, item.0) {
+                Glance::Known(known) => {
+                    if Self::hand_over_glanced(search, &known, now(), receive) {
+                        return Ok(false);
+                    }
+                }
+                Glance::Absent => absent = Some(search),
+                Glance::Unsure => {}
+            }
+        }
+        self.decide_locked(absent, hash, item, now(), lifetime, receive)
+    }
+
+    /// Decides under the stripe's lock. The key is known to be absent if `absent` still holds.
+    fn decide_locked(
+        &self,
+        absent: Option<&Search<'_>>,
         hash: KeyHash,
         (key, outcome): (&[u8], &[u8]),
         now: Timestamp,
@@ -56,13 +90,17 @@ impl Engine {
         let mut stripe = self.index.lock(hash);
         // Again under the lock, as close() waits for the stripes and then for nobody.
         self.health.check_writable()?;
-        let lookup = self.find(&stripe, hash, key)?;
-        if let Some(view) = lookup.live(now) {
-            hand_over(view, receive);
+        let lookup = match absent {
+            Some(search) if stripe.is_as_in(search) => Lookup::NONE,
+            _ => self.find(&stripe, hash, key)?,
+        };
+        if let Some(known) = lookup.live(now) {
+            hand_over(&known, receive);
             return Ok(false);
         }
         if lookup.cell.is_none() {
-            stripe.reserve(|location| self.log.is_dead(location))?;
+            let any_dead = self.log.has_dead();
+            stripe.reserve(|location| any_dead && self.log.is_dead(location))?;
         }
         let draft = Draft {
             kind: Kind::Completed,
@@ -74,9 +112,10 @@ impl Engine {
             after: lookup.record.as_ref().map(|view| view.header.version),
         };
         let (location, _version) = self.append(&draft, lifetime)?;
-        match lookup.cell {
-            Some(cell) => stripe.replace(cell, hash, location),
-            None => stripe.place(hash, location),
+        match (lookup.cell, absent) {
+            (Some(cell), _) => stripe.replace(cell, hash, location),
+            (None, Some(search)) => stripe.place_in(search, hash, location),
+            (None, None) => stripe.place(hash, location),
         }
         Ok(true)
     }
@@ -106,13 +145,14 @@ impl Engine {
         self.health.check_writable()?;
         let now = self.clock.now();
         for group in items.chunks(GROUP) {
-            let hashes = self.fetch_ahead(group.iter().map(|(key, _)| key.as_ref()));
-            for ((key, outcome), hash) in group.iter().zip(hashes) {
+            let ahead = self.fetch_ahead(group.iter().map(|(key, _)| key.as_ref()));
+            for ((key, outcome), (hash, search)) in group.iter().zip(ahead) {
                 let (key, outcome) = (key.as_ref(), outcome.as_ref());
                 self.config.limits.check_key(key)?;
                 self.config.limits.check_outcome(outcome)?;
-                let item = (key, outcome);
-                if self.decide(hash, item, now, lifetime, answers.receiver())? {
+                let search = self.renewed(search, hash);
+                let (item, receive) = ((key, outcome), answers.receiver());
+                if self.decide(search.as_ref(), hash, item, || now, lifetime, receive)? {
                     answers.push_new();
                 }
             }
@@ -126,10 +166,12 @@ impl Engine {
         self.health.check_readable()?;
         let now = self.clock.now();
         for group in keys.chunks(GROUP) {
-            let hashes = self.fetch_ahead(group.iter().map(AsRef::as_ref));
-            for (key, hash) in group.iter().zip(hashes) {
-                self.config.limits.check_key(key.as_ref())?;
-                if !self.get_hashed(hash, key.as_ref(), now, lookups.receiver())? {
+            let ahead = self.fetch_ahead(group.iter().map(AsRef::as_ref));
+            for (key, (hash, search)) in group.iter().zip(ahead) {
+                let key = key.as_ref();
+                self.config.limits.check_key(key)?;
+                let search = self.renewed(search, hash);
+                if !self.get_hashed(search.as_ref(), hash, key, || now, lookups.receiver())? {
                     lookups.push_absent();
                 }
             }
@@ -137,38 +179,59 @@ impl Engine {
         Ok(())
     }
 
-    /// Hashes up to a group of keys and starts loading what deciding on them will touch.
+    /// A search made ahead, or a new one where the stripe has changed since.
+    #[inline]
+    fn renewed<'a>(&'a self, ahead: Option<Search<'a>>, hash: KeyHash) -> Option<Search<'a>> {
+        ahead.filter(Search::holds).or_else(|| self.index.search(hash))
+    }
+
+    /// Hashes up to a group of keys and searches for them, loading what deciding will touch.
     ///
     /// Rounds that each use what the one before has brought near: the stripes' fields, the lines,
     /// the records that the lines lead to, and the same for searches that overflow into a second
-    /// line, as every third does.
+    /// line, as every fourth does.
     #[inline]
-    fn fetch_ahead<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> [KeyHash; GROUP] {
-        let mut hashes = [KeyHash::from_u64(0); GROUP];
+    fn fetch_ahead<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> [Ahead<'_>; GROUP] {
+        let mut ahead: [Ahead<'_>; GROUP] = [(KeyHash::from_u64(0), None); GROUP];
         let mut count = 0;
-        for (slot, key) in hashes.iter_mut().zip(keys) {
-            *slot = self.hasher.hash(key);
-            self.index.prefetch_stripe(*slot);
+        for ((hash, _), key) in ahead.iter_mut().zip(keys) {
+            *hash = self.hasher.hash(key);
+            self.index.prefetch_stripe(*hash);
             count += 1;
         }
-        let used = hashes.get(..count).unwrap_or(&hashes);
-        for hash in used {
+        let used = ahead.get_mut(..count).unwrap_or_default();
+        for (hash, _) in used.iter() {
             self.index.prefetch_line(*hash);
         }
         let mut further = 0_u32;
-        for (place, hash) in used.iter().enumerate() {
-            match self.index.peek(*hash, 0) {
-                Peek::At(location) => self.log.prefetch(location),
-                Peek::Further => further |= 1 << place,
-                Peek::Absent => {}
+        for (place, (hash, search)) in used.iter_mut().enumerate() {
+            *search = self.index.search_home(*hash);
+            let Some(search) = search else { continue };
+            if search.has_match() {
+                self.prefetch_match(search);
+            } else if search.goes_on() {
+                search.prefetch_next();
+                further |= 1 << place;
             }
         }
-        while let Some(hash) = used.get(further.trailing_zeros() as usize) {
+        while let Some((_, search)) = used.get_mut(further.trailing_zeros() as usize) {
             further &= further - 1;
-            if let Peek::At(location) = self.index.peek(*hash, 1) {
-                self.log.prefetch(location);
+            let Some(search) = search else { continue };
+            search.look_further();
+            if search.goes_on() {
+                search.finish(&self.index);
+            }
+            if search.has_match() {
+                self.prefetch_match(search);
             }
         }
-        hashes
+        ahead
+    }
+
+    #[inline]
+    fn prefetch_match(&self, search: &Search<'_>) {
+        if let Some(location) = search.location() {
+            self.log.prefetch(location);
+        }
     }
 }

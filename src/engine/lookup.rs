@@ -5,10 +5,11 @@ use std::cell::RefCell;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
+use crate::index::search::Search;
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
 use crate::log::Found;
-use crate::log::view::RecordView;
+use crate::log::view::{Known, RecordView};
 use crate::record::Receive;
 use crate::time::Timestamp;
 
@@ -16,6 +17,19 @@ thread_local! {
     /// Where records that were not written by this process are copied to be checked.
     static CHECKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
+
+/// What a search without the lock shows of a key.
+pub(crate) enum Glance<'a> {
+    /// The key's latest record, if the search [holds](Search::holds).
+    Known(Known<'a>),
+    /// The key has none, if the search holds.
+    Absent,
+    /// Only the locked search can tell.
+    Unsure,
+}
+
+/// Outcomes up to this many bytes are copied before it is known whether the search holds.
+const GLANCE_BYTES_MAX: usize = 4096;
 
 /// What is known of a key, while its stripe is locked.
 pub(crate) struct Lookup<'a> {
@@ -25,15 +39,51 @@ pub(crate) struct Lookup<'a> {
 }
 
 impl Lookup<'_> {
+    /// What is known of a key that has no slot.
+    pub(crate) const NONE: Self = Self { cell: None, record: None };
+
     /// The record, if it counts at `now`.
     #[inline]
-    pub(crate) fn live(&self, now: Timestamp) -> Option<&RecordView<'_>> {
-        let live = |view: &&RecordView<'_>| view.is_completed() && now < view.header.expires;
-        self.record.as_ref().filter(live)
+    pub(crate) fn live(&self, now: Timestamp) -> Option<Known<'_>> {
+        let known = self.record.as_ref().and_then(RecordView::known);
+        known.filter(|known| now < known.meta.expires)
     }
 }
 
 impl Engine {
+    /// Looks at a key's record without the lock.
+    ///
+    /// Two keys of a stripe with one tag are so rare that the lock may sort them out: whatever is
+    /// not plainly the key's own record or plainly nothing is left to the locked search.
+    #[inline(always)]
+    pub(crate) fn glance(&self, search: &Search<'_>, key: &[u8]) -> Glance<'_> {
+        if !search.has_match() {
+            return if search.is_conclusive() { Glance::Absent } else { Glance::Unsure };
+        }
+        let known = search.location().and_then(|location| self.log.glance(location, key));
+        known.map_or(Glance::Unsure, Glance::Known)
+    }
+
+    /// Hands over a record found by a search without the lock; true if it is live and was read
+    /// while the search held. Else nothing was handed over.
+    #[inline(always)]
+    pub(crate) fn hand_over_glanced(
+        search: &Search<'_>,
+        known: &Known<'_>,
+        now: Timestamp,
+        receive: &mut impl Receive,
+    ) -> bool {
+        if now >= known.meta.expires || known.outcome_len > GLANCE_BYTES_MAX {
+            return false;
+        }
+        hand_over(known, receive);
+        let holds = search.holds();
+        if !holds {
+            receive.retract();
+        }
+        holds
+    }
+
     /// Finds the key's slot and record.
     ///
     /// # Errors
@@ -77,12 +127,36 @@ impl Engine {
         self.health.check_readable()?;
         self.config.limits.check_key(key)?;
         let hash = self.hasher.hash(key);
-        self.get_hashed(hash, key, self.clock.now(), receive)
+        let search = self.index.search(hash);
+        self.get_hashed(search.as_ref(), hash, key, || self.clock.now(), receive)
     }
 
-    /// As [`Engine::get`], for a key that was checked and hashed.
-    #[inline]
+    /// As [`Engine::get`], for a key that was checked, hashed and searched for.
+    #[inline(always)]
     pub(crate) fn get_hashed(
+        &self,
+        search: Option<&Search<'_>>,
+        hash: KeyHash,
+        key: &[u8],
+        now: impl Fn() -> Timestamp,
+        receive: &mut impl Receive,
+    ) -> Result<bool> {
+        if let Some(search) = search {
+            match self.glance(search, key) {
+                Glance::Known(known) => {
+                    if Self::hand_over_glanced(search, &known, now(), receive) {
+                        return Ok(true);
+                    }
+                }
+                Glance::Absent if search.holds() => return Ok(false),
+                Glance::Absent | Glance::Unsure => {}
+            }
+        }
+        self.get_locked(hash, key, now(), receive)
+    }
+
+    #[cold]
+    fn get_locked(
         &self,
         hash: KeyHash,
         key: &[u8],
@@ -91,10 +165,10 @@ impl Engine {
     ) -> Result<bool> {
         let stripe = self.index.lock(hash);
         let lookup = self.find(&stripe, hash, key)?;
-        let Some(view) = lookup.live(now) else {
+        let Some(known) = lookup.live(now) else {
             return Ok(false);
         };
-        hand_over(view, receive);
+        hand_over(&known, receive);
         Ok(true)
     }
 
@@ -112,7 +186,6 @@ impl Engine {
 
 /// Copies a record's outcome to whoever asked.
 #[inline]
-pub(crate) fn hand_over(view: &RecordView<'_>, receive: &mut impl Receive) {
-    let buffer = receive.outcome_buffer(view.meta(), view.outcome_len());
-    view.copy_outcome(buffer);
+pub(crate) fn hand_over(known: &Known<'_>, receive: &mut impl Receive) {
+    receive.receive(known.meta, known.outcome_len, known.outcome_words());
 }

@@ -4,8 +4,9 @@
 //!   call returns.
 //! - The slot of a key leads to the key's record of the highest version.
 //! - *Duplicate* is answered only after the record's whole key was compared.
-//! - A location is resolved only under a lock of its stripe. A dropped segment's place is therefore
-//!   free to be used again once every stripe was locked and swept after the drop.
+//! - What is read at a location counts only if its stripe's lock was held, or its sequence did not
+//!   change meanwhile. A dropped segment's place is therefore free to be used again once every
+//!   stripe was swept after the drop.
 //! - Doubt is loud: a slot that leads to damaged bytes is an error, never *new*.
 //!
 //! Lock order: stripe, lane, catalog; the wheel's lock is innermost and held for no call. No code
@@ -52,11 +53,14 @@ pub(crate) struct Engine {
     lifetime: u64,
     health: Health,
     sweeper: Mutex<Sweeper>,
-    counters: Box<[CachePadded<Counters>]>,
+    counters: Box<[CachePadded<Counters>; COUNTERS]>,
     pub(crate) recovery: RecoveryReport,
 }
 
-/// What the threads of one lane have done.
+/// Sets of counters, among which threads are spread.
+const COUNTERS: usize = 32;
+
+/// What some of the threads have done.
 #[derive(Debug, Default)]
 struct Counters {
     new: AtomicU64,
@@ -69,10 +73,7 @@ impl Engine {
     /// The calling thread's counters.
     #[inline]
     fn counters(&self) -> &Counters {
-        let lane = append::lane_of_thread() % self.counters.len();
-        #[expect(clippy::indexing_slicing, reason = "the remainder is below the length")]
-        let counters = &self.counters[lane];
-        counters
+        &self.counters[append::lane_of_thread() % COUNTERS]
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -55,7 +55,7 @@ impl Engine {
             .map_err(|e| Error::io("reserve index memory", &disk.path(""), e))?;
         let mut hasher = KeyHasher::new(identity.secret);
         adjust(&mut hasher);
-        let counters = (0..config.lanes).map(|_| CachePadded::new(Counters::default())).collect();
+        let counters = Box::new(std::array::from_fn(|_| CachePadded::new(Counters::default())));
         let mut engine = Self {
             index,
             log,

@@ -21,7 +21,7 @@ impl Engine {
         // Again under the lock, as close() waits for the stripes and then for nobody.
         self.health.check_writable()?;
         let lookup = self.find(&stripe, hash, key)?;
-        let (Some(view), Some(cell)) = (lookup.live(now), lookup.cell) else {
+        let (Some(known), Some(cell)) = (lookup.live(now), lookup.cell) else {
             return Ok(false);
         };
         let draft = Draft {
@@ -30,8 +30,8 @@ impl Engine {
             outcome: &[],
             hash,
             created: now,
-            expires: view.header.expires,
-            after: Some(view.header.version),
+            expires: known.meta.expires,
+            after: Some(known.meta.version),
         };
         let (location, _version) = self.append(&draft, self.lifetime())?;
         stripe.replace(cell, hash, location);

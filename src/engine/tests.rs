@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::config::{Config, Maintenance};
 use crate::engine::Engine;
+use crate::engine::lookup::Glance;
 use crate::error::Error;
-use crate::record::Single;
+use crate::record::Record;
 use crate::sys::memory_disk::MemoryDisk;
 use crate::time::{Clock, ManualClock, Timestamp, Ttl};
 
@@ -42,16 +43,16 @@ impl Bench {
 }
 
 fn check(engine: &Engine, key: &str, outcome: &[u8]) -> Option<Vec<u8>> {
-    let mut found = Single::default();
+    let mut found = None::<Record>;
     let new = engine.check_and_set(key.as_bytes(), outcome, engine.lifetime(), &mut found);
-    assert_eq!(new.unwrap(), found.record.is_none());
-    found.record.map(|record| record.outcome().to_vec())
+    assert_eq!(new.unwrap(), found.is_none());
+    found.map(|record| record.outcome().to_vec())
 }
 
 fn get(engine: &Engine, key: &str) -> Option<Vec<u8>> {
-    let mut found = Single::default();
+    let mut found = None::<Record>;
     engine.get(key.as_bytes(), &mut found).unwrap();
-    found.record.map(|record| record.outcome().to_vec())
+    found.map(|record| record.outcome().to_vec())
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn a_full_disk_refuses_new_keys_loses_nothing_and_heals() {
     let mut kept = 0;
     let refused = loop {
         let (key, outcome) = (format!("key {kept}"), vec![1; 1000]);
-        match engine.check_and_set(key.as_bytes(), &outcome, MINUTE, &mut Single::default()) {
+        match engine.check_and_set(key.as_bytes(), &outcome, MINUTE, &mut None::<Record>) {
             Ok(true) => kept += 1,
             Ok(false) => panic!("{key} was known"),
             Err(error) => break error,
@@ -137,7 +138,7 @@ fn a_failed_sync_ends_all_writing_but_not_reading() {
     bench.disk.sync_fails.store(true, Ordering::SeqCst);
     assert!(engine.sync().is_err());
     bench.disk.sync_fails.store(false, Ordering::SeqCst);
-    let refused = engine.check_and_set(b"b", b"", MINUTE, &mut Single::default());
+    let refused = engine.check_and_set(b"b", b"", MINUTE, &mut None::<Record>);
     assert!(matches!(refused, Err(Error::Poisoned { .. })));
     assert!(matches!(engine.sync(), Err(Error::Poisoned { .. })));
     assert_eq!(get(&engine, "a"), Some(b"1".to_vec()));
@@ -152,10 +153,10 @@ fn versions_of_a_key_rise_through_removal_expiry_and_reopening() {
     for round in 0..12 {
         let engine = bench.open();
         for _ in 0..3 {
-            let mut found = Single::default();
+            let mut found = None::<Record>;
             assert_eq!(check(&engine, "a", b""), None, "round {round}");
             engine.get(b"a", &mut found).unwrap();
-            let version = found.record.map(|record| record.version());
+            let version = found.map(|record| record.version());
             assert!(version > last, "round {round}");
             last = version;
             engine.remove(b"a").unwrap();
@@ -188,6 +189,27 @@ fn dropped_segments_give_memory_and_disk_back() {
         assert!((0..500).all(|i| get(&engine, &format!("{minute}.{i}")).is_some()), "{minute}");
     }
     assert_eq!(get(&engine, "109.0"), None);
+}
+
+#[test]
+fn a_record_read_without_the_lock_is_taken_back_once_its_slot_was_swept() {
+    let bench = Bench::new();
+    let engine = bench.open();
+    check(&engine, "key", b"outcome");
+    let before = engine.clock.now();
+    let search = engine.index.search(engine.hasher().hash(b"key")).unwrap();
+    let Glance::Known(known) = engine.glance(&search, b"key") else {
+        panic!("the key's record was not seen");
+    };
+    let mut found = None::<Record>;
+    assert!(Engine::hand_over_glanced(&search, &known, before, &mut found));
+    assert_eq!(found.unwrap().outcome(), b"outcome");
+    // The segment is dropped and its place free for others, so what is read there is nobody's.
+    bench.clock.advance(Duration::from_millis(30 * MINUTE));
+    while engine.maintain(Duration::from_secs(1)).unwrap().more {}
+    let mut found = None::<Record>;
+    assert!(!Engine::hand_over_glanced(&search, &known, before, &mut found));
+    assert!(found.is_none());
 }
 
 /// One step of the model test.
@@ -233,13 +255,13 @@ fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
 /// Does one step on both and compares the answers.
 fn compare(bench: &Bench, open: &Engine, model: &mut Model, step: &Step, outcome_byte: u8) {
     const LIFETIMES: [u64; 6] = [1, 999, 30_000, 10 * MINUTE, 700 * MINUTE, u64::MAX];
-    let mut found = Single::default();
+    let mut found = None::<Record>;
     match *step {
         Step::Check(key, len, lifetime) => {
             let outcome = vec![outcome_byte; usize::from(len)];
             let lifetime = LIFETIMES[usize::from(lifetime)];
             let new = open.check_and_set(&[key], &outcome, lifetime, &mut found).unwrap();
-            let answer = found.record.map(|record| record.outcome().to_vec());
+            let answer = found.map(|record| record.outcome().to_vec());
             assert_eq!(answer.as_ref(), model.live(key));
             if new {
                 model.records.insert(key, (outcome, model.now.saturating_add(lifetime)));
@@ -247,7 +269,7 @@ fn compare(bench: &Bench, open: &Engine, model: &mut Model, step: &Step, outcome
         }
         Step::Get(key) => {
             open.get(&[key], &mut found).unwrap();
-            let answer = found.record.map(|record| record.outcome().to_vec());
+            let answer = found.map(|record| record.outcome().to_vec());
             assert_eq!(answer.as_ref(), model.live(key));
         }
         Step::Remove(key) => {
@@ -260,8 +282,8 @@ fn compare(bench: &Bench, open: &Engine, model: &mut Model, step: &Step, outcome
             model.now = model.now.max(bench.clock.now().as_millis());
         }
         Step::Back(by) => {
-            // The engine only knows of a time at which it was asked something.
-            open.get(b"x", &mut found).unwrap();
+            // The engine only knows of a time at which it looked at the clock.
+            open.clock.now();
             let back = bench.clock.now().as_millis() - u64::from(by);
             bench.clock.set(Timestamp::from_millis(back));
         }

@@ -19,6 +19,7 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::format::layout::round_to_unit;
+use crate::record::RecordMeta;
 use crate::time::{Timestamp, expiry};
 use crate::version::Version;
 
@@ -122,6 +123,36 @@ impl Header {
         self
     }
 
+    /// The uppermost 16 bits of a commit word that begins a compact header of a completed record
+    /// with a key of this length; `None` where such a key takes a wide one.
+    #[inline]
+    pub(crate) const fn compact_mark(key_len: usize) -> Option<u64> {
+        if key_len > 0xff {
+            return None;
+        }
+        Some((key_len as u64) << 8 | PRESENT | Kind::Completed.code())
+    }
+
+    /// Whether a commit word has these uppermost bits.
+    #[inline]
+    pub(crate) const fn has_mark(commit: u64, mark: u64) -> bool {
+        commit >> FLAGS_SHIFT == mark
+    }
+
+    /// Length of the outcome in the second word of a compact header.
+    #[inline]
+    pub(crate) const fn compact_outcome_len(word: u64) -> usize {
+        (word & 0xffff) as usize
+    }
+
+    /// Version, times of creation and of expiry in the second word of a compact header.
+    #[inline]
+    pub(crate) fn compact_meta(word: u64, version: u64, created: u64, lifetime: u64) -> RecordMeta {
+        let version = Version::from_u64(version.wrapping_add(word >> 16 & DELTA_MAX));
+        let created = Timestamp::from_millis(created.wrapping_add(word >> 40));
+        RecordMeta { version, created, expires: expiry(created, lifetime) }
+    }
+
     /// Whether a commit word begins a wide header.
     #[inline]
     pub(crate) const fn is_wide(commit: u64) -> bool {
@@ -155,22 +186,39 @@ impl Header {
     #[inline]
     pub(crate) fn encode(&self, common: &Common, offset: u64, digest: u64) -> HeaderWords {
         let mut words = [0; WIDE_WORDS];
-        let flags = PRESENT | self.kind.code() | if self.wide { WIDE } else { 0 };
-        let mut commit = flags << FLAGS_SHIFT;
         if self.wide {
             words[1] = u64::from(self.key_len) | u64::from(self.outcome_len) << 32;
             words[2] = self.version.as_u64();
             words[3] = self.created.as_millis();
             words[4] = self.expires.as_millis();
+            let commit = (PRESENT | WIDE | self.kind.code()) << FLAGS_SHIFT;
+            words[0] = commit | checks(commit, &words, common.seed_at(offset), digest);
         } else {
-            commit |= u64::from(self.key_len) << KEY_LEN_SHIFT;
-            let version = self.version.as_u64().wrapping_sub(common.version);
-            let created = self.created.as_millis().wrapping_sub(common.created);
-            words[1] = u64::from(self.outcome_len) | version << 16 | created << 40;
+            [words[0], words[1]] = self.encode_compact(common, offset, digest);
         }
-        let hash = header_hash(commit, &words, common.seed_at(offset));
-        words[0] = commit | header_check(hash) | payload_check(hash, digest);
         words
+    }
+
+    /// The two words of a compact header, as by [`Header::encode`].
+    #[inline]
+    pub(crate) fn encode_compact(
+        &self,
+        common: &Common,
+        offset: u64,
+        digest: u64,
+    ) -> [u64; COMPACT_WORDS] {
+        let commit = (u64::from(self.key_len) << 8 | PRESENT | self.kind.code()) << FLAGS_SHIFT;
+        let version = self.version.as_u64().wrapping_sub(common.version);
+        let created = self.created.as_millis().wrapping_sub(common.created);
+        let word = u64::from(self.outcome_len) | version << 16 | created << 40;
+        let hash = compact_hash(commit, word, common.seed_at(offset));
+        [commit | header_check(hash) | payload_check(hash, digest), word]
+    }
+
+    /// Whether the header takes the wide form.
+    #[inline]
+    pub(crate) const fn takes_wide(&self) -> bool {
+        self.wide
     }
 
     /// The header in `words`, without looking at the checks; `None` where there is no record.
@@ -192,16 +240,12 @@ impl Header {
                 wide: true,
             });
         }
-        let created = common.created.wrapping_add(words[1] >> 40);
-        Some(Self {
-            kind,
-            key_len: low_32(words[0] >> KEY_LEN_SHIFT),
-            outcome_len: low_32(words[1] & 0xffff),
-            version: Version::from_u64(common.version.wrapping_add(words[1] >> 16 & DELTA_MAX)),
-            created: Timestamp::from_millis(created),
-            expires: expiry(Timestamp::from_millis(created), common.lifetime),
-            wide: false,
-        })
+        let Common { version, created, lifetime, .. } = *common;
+        let meta = Self::compact_meta(words[1], version, created, lifetime);
+        let RecordMeta { version, created, expires } = meta;
+        let outcome_len = low_32(Self::compact_outcome_len(words[1]) as u64);
+        let key_len = low_32(words[0] >> KEY_LEN_SHIFT);
+        Some(Self { kind, key_len, outcome_len, version, created, expires, wide: false })
     }
 
     /// As [`Header::decode_unchecked`], and `None` as well where the header check disagrees.
@@ -231,15 +275,25 @@ const fn low_32(word: u64) -> u32 {
 const PAYLOAD_CHECK_MASK: u64 = 0xffff_ffff;
 const HEADER_CHECK_MASK: u64 = 0xffff << 32;
 
+/// Both checks of a header.
+fn checks(commit: u64, words: &HeaderWords, seed: u64, digest: u64) -> u64 {
+    let hash = header_hash(commit, words, seed);
+    header_check(hash) | payload_check(hash, digest)
+}
+
+/// Hash of a compact header without its checks.
+#[inline]
+fn compact_hash(commit: u64, word: u64, seed: u64) -> u64 {
+    let bytes = u128::from(commit >> FLAGS_SHIFT) | u128::from(word) << 64;
+    xxh3_64_with_seed(&bytes.to_le_bytes(), seed)
+}
+
 /// Hash of the header without its checks.
 #[inline]
 fn header_hash(commit: u64, words: &HeaderWords, seed: u64) -> u64 {
     let fixed = commit >> FLAGS_SHIFT;
     if fixed & WIDE == 0 {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&fixed.to_le_bytes());
-        bytes[8..].copy_from_slice(&words[1].to_le_bytes());
-        return xxh3_64_with_seed(&bytes, seed);
+        return compact_hash(commit, words[1], seed);
     }
     let mut bytes = [0; WIDE_WORDS * 8];
     bytes[..8].copy_from_slice(&fixed.to_le_bytes());

@@ -6,6 +6,7 @@
 //! stored bit is used up by growing. Slots of a full line overflow into the next ones.
 
 pub(crate) mod blocks;
+pub(crate) mod search;
 pub(crate) mod shape;
 pub(crate) mod slot;
 pub(crate) mod stripe;
@@ -13,10 +14,10 @@ pub(crate) mod stripe;
 use std::cell::RefCell;
 use std::io;
 
-use crate::format::location::Location;
 use crate::index::blocks::Blocks;
-use crate::index::slot::{Slot, Tag};
-use crate::index::stripe::{Moving, Stripe, StripeGuard, has_empty, matches};
+use crate::index::search::Search;
+use crate::index::slot::Tag;
+use crate::index::stripe::{Moving, Stripe, StripeGuard};
 use crate::key::KeyHash;
 use crate::sys::arena::{Arena, Line};
 use crate::sys::prefetch::prefetch;
@@ -28,17 +29,6 @@ const LINES_MIN: usize = 1 << 22;
 thread_local! {
     /// Slots of a stripe while it is laid out anew.
     static MOVING: RefCell<Moving> = const { RefCell::new(Moving::new()) };
-}
-
-/// What a line shows of a key, as far as can be told without a lock.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Peek {
-    /// The key may be at this location.
-    At(Location),
-    /// The key is not in the index.
-    Absent,
-    /// The line is full: the search goes on in the next.
-    Further,
 }
 
 /// The index of one store.
@@ -72,9 +62,14 @@ impl Index {
     /// Locks stripe `number`, counted modulo their number.
     #[inline]
     pub(crate) fn lock_stripe(&self, number: usize) -> StripeGuard<'_> {
+        StripeGuard::new(self, self.stripe(number))
+    }
+
+    #[inline]
+    fn stripe(&self, number: usize) -> &Stripe {
         #[expect(clippy::indexing_slicing, reason = "the remainder is below the length")]
         let stripe = &self.stripes[number & (self.stripes.len() - 1)];
-        StripeGuard::new(self, stripe)
+        stripe
     }
 
     /// Starts loading the stripe's own fields.
@@ -91,32 +86,16 @@ impl Index {
         }
     }
 
-    /// What line `step` of the search for a hash shows, without a lock: only good for prefetching.
-    ///
-    /// Where the search goes on, loading of the next line has been started.
+    /// Looks for a hash without its stripe's lock.
     #[inline]
-    pub(crate) fn peek(&self, hash: KeyHash, step: u32) -> Peek {
-        let Some(shape) = self.stripes.get(self.stripe_of(hash)).map(|s| &s.shape) else {
-            return Peek::Absent;
-        };
-        let (tag, lines) = (Tag::of(hash), shape.lines());
-        let number = tag.home(lines) + step;
-        let line = shape.line(number).and_then(|line| self.arena.line(line));
-        let Some(line) = line.filter(|_| number < lines) else {
-            return Peek::Absent;
-        };
-        let matches = matches(line, tag);
-        if matches != 0 {
-            let slot = line.0.get(matches.trailing_zeros() as usize).map(Slot::load);
-            return slot.and_then(Slot::location).map_or(Peek::Absent, Peek::At);
-        }
-        if has_empty(line) {
-            return Peek::Absent;
-        }
-        if let Some(next) = shape.line(number + 1) {
-            self.arena.prefetch(next);
-        }
-        Peek::Further
+    pub(crate) fn search(&self, hash: KeyHash) -> Option<Search<'_>> {
+        Search::whole(self, self.stripe(self.stripe_of(hash)), hash)
+    }
+
+    /// As [`Index::search`], in the home line alone.
+    #[inline]
+    pub(crate) fn search_home(&self, hash: KeyHash) -> Option<Search<'_>> {
+        Search::home(self, self.stripe(self.stripe_of(hash)), hash)
     }
 
     /// Bytes of memory that the lines take.
@@ -127,12 +106,9 @@ impl Index {
 
     #[inline]
     fn home_line(&self, hash: KeyHash) -> Option<usize> {
-        let shape = &self.stripes.get(self.stripe_of(hash))?.shape;
-        let lines = shape.lines();
-        if lines == 0 {
-            return None;
-        }
-        shape.line(Tag::of(hash).home(lines))
+        let shape = &self.stripe(self.stripe_of(hash)).shape;
+        let sizes = shape.sizes();
+        shape.line(sizes, Tag::of(hash).home(sizes.lines()))
     }
 
     #[inline]
@@ -143,12 +119,12 @@ impl Index {
     }
 
     #[inline]
-    fn prefetch_at(&self, line: usize) {
-        self.arena.prefetch(line);
-    }
-
-    #[inline]
     fn line(&self, index: usize) -> Option<&Line> {
         self.arena.line(index)
+    }
+
+    /// The two to the `order` lines of a block.
+    fn lines(&self, first: u32, order: u32) -> &[Line] {
+        self.arena.lines(first as usize, 1 << order)
     }
 }

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::format::location::{LOCATION_BITS, Location};
 use crate::key::KeyHash;
 
+/// Where the tag stands in a slot.
+pub(crate) const TAG_SHIFT: u32 = LOCATION_BITS;
 const TAG_BITS: u32 = 64 - LOCATION_BITS;
 const TAG_SHIFT_IN_HASH: u32 = 20;
 const LOCATION_MASK: u64 = (1 << LOCATION_BITS) - 1;
@@ -27,6 +29,14 @@ impl Tag {
     pub(crate) const fn of(hash: KeyHash) -> Self {
         let bits = hash.as_u64() >> TAG_SHIFT_IN_HASH & ((1 << TAG_BITS) - 1);
         Self(if bits == 0 { 1 } else { bits })
+    }
+
+    /// The tag as a number, never zero.
+    #[inline]
+    pub(crate) const fn bits(self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "it has 28 bits")]
+        let bits = self.0 as u32;
+        bits
     }
 
     /// The line, of `lines`, in which the search for it begins; it grows with the tag.
@@ -66,9 +76,16 @@ impl Slot {
         Self(cell.load(Ordering::Relaxed))
     }
 
+    /// As [`Slot::load`]; also makes visible the record that the slot leads to.
+    #[inline]
+    pub(crate) fn load_acquire(cell: &AtomicU64) -> Self {
+        Self(cell.load(Ordering::Acquire))
+    }
+
+    /// Sets the cell; who loads it with [`Slot::load_acquire`] sees the record.
     #[inline]
     pub(crate) fn store(self, cell: &AtomicU64) {
-        cell.store(self.0, Ordering::Relaxed);
+        cell.store(self.0, Ordering::Release);
     }
 
     #[inline]
@@ -80,11 +97,6 @@ impl Slot {
     #[inline]
     pub(crate) const fn is_free(self) -> bool {
         self.0 & LOCATION_MASK == 0
-    }
-
-    #[inline]
-    pub(crate) const fn matches(self, tag: Tag) -> bool {
-        self.0 >> LOCATION_BITS == tag.0
     }
 
     #[inline]
@@ -111,7 +123,7 @@ mod tests {
             for at in [16, (1 << 40) - 16] {
                 let (tag, location) = (Tag::of(KeyHash::from_u64(hash)), Location::from_bytes(at));
                 let slot = Slot::new(tag, location);
-                assert!(slot.matches(tag) && !slot.is_free() && !slot.is_empty());
+                assert!(slot.tag() == tag && !slot.is_free() && !slot.is_empty());
                 assert_eq!(slot.location(), Some(location));
             }
         }

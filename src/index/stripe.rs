@@ -3,16 +3,21 @@
 //! Invariants, whenever the lock is free:
 //! - a slot that holds a location is in its home line or in a later line (the first follows the
 //!   last) with no empty slot in any line from home to before it;
-//! - `used` is the number of slots that are not empty, cleared ones included;
-//! - at least one slot is empty, unless the stripe has no lines.
+//! - at least one slot is empty, unless the stripe has no lines;
+//! - `left` slots may be taken from the empty ones before the stripe is laid out anew;
+//! - the sequence is even, and differs from what it was before any slot changed.
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use crate::error::{Error, Result};
 use crate::format::location::Location;
+use crate::index::search::Search;
 use crate::index::shape::{BLOCKS_MAX, Shape};
-use crate::index::slot::{Slot, Tag};
+use crate::index::slot::{Slot, TAG_SHIFT, Tag};
 use crate::index::{Index, MOVING};
 use crate::key::KeyHash;
 use crate::sys::arena::{LINE_SLOTS, Line};
+use crate::sys::compare::{Compared, compare_upper};
 use crate::sys::sync::{Mutex, MutexGuard};
 
 /// Share of used slots above which a stripe grows, in 64ths: 81 %.
@@ -42,6 +47,8 @@ impl Moving {
 #[repr(align(64))]
 pub(crate) struct Stripe {
     counts: Mutex<Counts>,
+    /// Changes with every change of a slot; odd while slots are moved.
+    pub(crate) sequence: AtomicU32,
     pub(crate) shape: Shape,
 }
 
@@ -49,7 +56,8 @@ const _: () = assert!(size_of::<Stripe>() == 64);
 
 #[derive(Debug, Default)]
 struct Counts {
-    used: u32,
+    /// Empty slots that may still be taken.
+    left: u32,
     /// Slots that hold a location.
     held: u32,
 }
@@ -65,14 +73,14 @@ pub(crate) struct Cell {
 #[derive(Debug)]
 pub(crate) struct StripeGuard<'a> {
     index: &'a Index,
-    shape: &'a Shape,
+    stripe: &'a Stripe,
     counts: MutexGuard<'a, Counts>,
 }
 
 impl<'a> StripeGuard<'a> {
     #[inline]
     pub(crate) fn new(index: &'a Index, stripe: &'a Stripe) -> Self {
-        Self { index, shape: &stripe.shape, counts: stripe.counts.lock() }
+        Self { index, stripe, counts: stripe.counts.lock() }
     }
 
     /// Looks for the slot with the hash's tag whose location `is_key` accepts.
@@ -83,27 +91,23 @@ impl<'a> StripeGuard<'a> {
         mut is_key: impl FnMut(Location) -> bool,
     ) -> Option<(Cell, Location)> {
         let tag = Tag::of(hash);
-        let lines = self.shape.lines();
+        let lines = self.shape().lines();
         if lines == 0 {
             return None;
         }
         let mut number = tag.home(lines);
-        if let Some(next) = self.shape.line(number + 1) {
-            // Every third search goes on there; waiting for both lines at once is cheaper.
-            self.index.prefetch_at(next);
-        }
         for _ in 0..lines {
             let line = self.line(number)?;
-            let mut matches = matches(line, tag);
-            while matches != 0 {
-                let place = matches.trailing_zeros();
-                matches &= matches - 1;
+            let Compared { mut equal, zero } = compare(line, tag);
+            while equal != 0 {
+                let place = equal.trailing_zeros();
+                equal &= equal - 1;
                 let Some(location) = slot_at(line, place).location() else { continue };
                 if is_key(location) {
                     return Some((Cell { line: number, place }, location));
                 }
             }
-            if has_empty(line) {
+            if zero != 0 {
                 return None;
             }
             number = self.after(number);
@@ -111,11 +115,18 @@ impl<'a> StripeGuard<'a> {
         None
     }
 
+    /// True when nothing in the stripe has changed since the search began.
+    #[inline]
+    pub(crate) fn is_as_in(&self, search: &Search<'_>) -> bool {
+        self.stripe.sequence.load(Ordering::Relaxed) == search.sequence()
+    }
+
     /// Lets a slot that was found lead to `location` instead.
     #[inline]
     pub(crate) fn replace(&mut self, cell: Cell, hash: KeyHash, location: Location) {
         if let Some(line) = self.line(cell.line) {
             put(line, cell.place, Slot::new(Tag::of(hash), location));
+            self.changed();
         }
     }
 
@@ -127,26 +138,40 @@ impl<'a> StripeGuard<'a> {
     /// `Full` when the reserved address space for lines is used up; nothing has changed then.
     #[inline]
     pub(crate) fn reserve(&mut self, is_dead: impl Fn(Location) -> bool) -> Result<()> {
-        if u64::from(self.counts.used) < self.capacity() {
-            return Ok(());
+        if self.counts.left > 0 { Ok(()) } else { self.make_room(is_dead) }
+    }
+
+    /// Places a slot where a search found an empty one and not the hash.
+    ///
+    /// [`reserve`](Self::reserve) has made room, and the stripe [is as](Self::is_as_in) the search
+    /// found it; where `reserve` has changed it, the slot is placed as by [`place`](Self::place).
+    #[inline]
+    pub(crate) fn place_in(&mut self, search: &Search<'_>, hash: KeyHash, location: Location) {
+        match search.empty_cell() {
+            Some(cell) if self.is_as_in(search) => {
+                Slot::new(Tag::of(hash), location).store(cell);
+                self.counts.left -= 1;
+                self.counts.held += 1;
+                self.changed();
+            }
+            _ => self.place(hash, location),
         }
-        self.make_room(is_dead)
     }
 
     /// Places a slot for a hash that [`find`](Self::find) did not find.
     ///
     /// [`reserve`](Self::reserve) has made room since the stripe was locked.
-    #[inline]
     pub(crate) fn place(&mut self, hash: KeyHash, location: Location) {
         let tag = Tag::of(hash);
-        let lines = self.shape.lines();
+        let lines = self.shape().lines();
         let mut number = if lines == 0 { return } else { tag.home(lines) };
         for _ in 0..lines {
             let Some(line) = self.line(number) else { return };
             if let Some(cell) = line.0.iter().find(|cell| Slot::load(cell).is_free()) {
-                self.counts.used += u32::from(Slot::load(cell).is_empty());
+                self.counts.left -= u32::from(Slot::load(cell).is_empty());
                 self.counts.held += 1;
                 Slot::new(tag, location).store(cell);
+                self.changed();
                 return;
             }
             number = self.after(number);
@@ -156,21 +181,22 @@ impl<'a> StripeGuard<'a> {
     /// Frees every slot whose location is dead; returns how many.
     pub(crate) fn sweep(&mut self, is_dead: impl Fn(Location) -> bool) -> u64 {
         let mut swept = 0;
-        for number in 0..self.shape.lines() {
-            let Some(line) = self.index.line(self.shape.line(number).unwrap_or(usize::MAX)) else {
-                break;
-            };
+        for number in 0..self.shape().lines() {
+            let Some(line) = self.line(number) else { break };
             let ends_here = line.0.iter().any(|cell| Slot::load(cell).is_empty());
             for cell in &line.0 {
                 if Slot::load(cell).location().is_some_and(&is_dead) {
                     // In a line without an empty slot, searches must go on to the next one.
                     let free = if ends_here { Slot::EMPTY } else { Slot::CLEARED };
                     free.store(cell);
-                    self.counts.used -= u32::from(ends_here);
+                    self.counts.left += u32::from(ends_here);
                     self.counts.held -= 1;
                     swept += 1;
                 }
             }
+        }
+        if swept > 0 {
+            self.changed();
         }
         swept
     }
@@ -180,40 +206,69 @@ impl<'a> StripeGuard<'a> {
         u64::from(self.counts.held)
     }
 
-    /// Used slots allowed; one slot always stays empty.
     #[inline]
+    fn shape(&self) -> &'a Shape {
+        &self.stripe.shape
+    }
+
+    /// Searches that began before this moment hold no longer.
+    ///
+    /// One slot set is one atomic store, so that a search sees it or not; the sequence is odd only
+    /// where several change together, see [`make_room`](Self::make_room).
+    #[inline]
+    fn changed(&self) {
+        let sequence = self.stripe.sequence.load(Ordering::Relaxed);
+        self.stripe.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+    }
+
+    /// Used slots allowed; one slot always stays empty.
     fn capacity(&self) -> u64 {
-        let slots = u64::from(self.shape.lines()) * LINE_SLOTS as u64;
+        let slots = u64::from(self.shape().lines()) * LINE_SLOTS as u64;
         (slots * LOAD_MAX_64THS / 64).min(slots.saturating_sub(1))
     }
 
     /// The line that a search goes on to.
     #[inline]
     fn after(&self, number: u32) -> u32 {
-        if number + 1 == self.shape.lines() { 0 } else { number + 1 }
+        if number + 1 == self.shape().lines() { 0 } else { number + 1 }
     }
 
     #[inline]
     fn line(&self, number: u32) -> Option<&'a Line> {
-        self.index.line(self.shape.line(number)?)
+        self.index.line(self.shape().line(self.shape().sizes(), number)?)
     }
 
     /// Lays the stripe out anew without its free and dead slots, larger if they were few.
     #[cold]
     fn make_room(&mut self, is_dead: impl Fn(Location) -> bool) -> Result<()> {
+        let sequence = self.stripe.sequence.load(Ordering::Relaxed);
+        self.stripe.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        // A search that sees any of what follows sees an odd sequence, or a later one.
+        fence(Ordering::Release);
+        let result = self.move_slots(is_dead);
+        self.stripe.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+        result
+    }
+
+    fn move_slots(&mut self, is_dead: impl Fn(Location) -> bool) -> Result<()> {
         MOVING.with_borrow_mut(|moving| {
+            // One more, as every slot is first written and then counted or not.
             moving.slots.clear();
-            moving.slots.reserve(self.counts.held as usize);
-            for number in 0..self.shape.lines() {
-                let Some(line) = self.line(number) else { break };
-                for slot in line.0.iter().map(Slot::load) {
-                    if slot.location().is_some_and(|location| !is_dead(location)) {
-                        moving.slots.push(slot.bits());
+            moving.slots.resize(self.counts.held as usize + 1, 0);
+            let mut kept = 0;
+            for lines in self.blocks() {
+                for line in lines {
+                    for cell in &line.0 {
+                        let slot = Slot::load(cell);
+                        if let Some(to) = moving.slots.get_mut(kept) {
+                            *to = slot.bits();
+                        }
+                        kept += usize::from(slot.location().is_some_and(|at| !is_dead(at)));
                     }
                 }
             }
-            let kept = moving.slots.len() as u64;
-            if kept + kept / 16 + 1 > self.capacity() {
+            moving.slots.truncate(kept);
+            if kept as u64 + kept as u64 / 16 + 1 > self.capacity() {
                 self.grow()?;
             }
             self.lay_out(moving);
@@ -221,16 +276,24 @@ impl<'a> StripeGuard<'a> {
         })
     }
 
+    /// The stripe's lines, block by block.
+    fn blocks(&self) -> impl Iterator<Item = &'a [Line]> + use<'a> {
+        let (shape, index, order) = (self.shape(), self.index, self.shape().order());
+        (0..shape.block_count()).map(move |block| index.lines(shape.block(block), order))
+    }
+
     /// Clears all lines and places the slots again.
     ///
     /// As the home line grows with the tag, both the slots and the lines they go to are passed
     /// from front to back.
     fn lay_out(&mut self, moving: &mut Moving) {
-        let lines = self.shape.lines();
-        for number in 0..lines {
-            for cell in self.line(number).map_or(&[][..], |line| &line.0) {
-                Slot::EMPTY.store(cell);
+        let (lines, order) = (self.shape().lines(), self.shape().order());
+        let mut blocks: [&[Line]; BLOCKS_MAX] = [&[]; BLOCKS_MAX];
+        for (to, block) in blocks.iter_mut().zip(self.blocks()) {
+            for line in block {
+                line.0.iter().for_each(|cell| Slot::EMPTY.store(cell));
             }
+            *to = block;
         }
         moving.filled.clear();
         moving.filled.resize(lines as usize, 0);
@@ -242,24 +305,26 @@ impl<'a> StripeGuard<'a> {
                 number = self.after(number);
             }
             let Some(filled) = moving.filled.get_mut(number as usize) else { return };
-            if let Some(line) = self.line(number) {
+            let block = blocks.get((number >> order) as usize).copied().unwrap_or_default();
+            if let Some(line) = block.get((number & !(u32::MAX << order)) as usize) {
                 put(line, u32::from(*filled), slot);
             }
             *filled += 1;
         }
-        let count = u32::try_from(moving.slots.len()).unwrap_or(u32::MAX);
-        self.counts.used = count;
-        self.counts.held = count;
+        let count = moving.slots.len() as u64;
+        let left = self.capacity().saturating_sub(count);
+        self.counts.left = u32::try_from(left).unwrap_or(u32::MAX);
+        self.counts.held = u32::try_from(count).unwrap_or(u32::MAX);
     }
 
     /// Adds a block, or moves to blocks of twice the size. The lines' contents are arbitrary after.
     fn grow(&mut self) -> Result<()> {
         let full = || Error::Full { what: "index space" };
-        let (count, order) = (self.shape.block_count(), self.shape.order());
-        let mut blocks: Vec<u32> = (0..count).map(|index| self.shape.block(index)).collect();
+        let (count, order) = (self.shape().block_count(), self.shape().order());
+        let mut blocks: Vec<u32> = (0..count).map(|index| self.shape().block(index)).collect();
         if count < BLOCKS_MAX {
             blocks.push(self.index.blocks.take(order).ok_or_else(full)?);
-            self.shape.set(order, &blocks);
+            self.shape().set(order, &blocks);
             return Ok(());
         }
         let mut larger = Vec::with_capacity(BLOCKS_MAX);
@@ -270,23 +335,18 @@ impl<'a> StripeGuard<'a> {
             };
             larger.push(block);
         }
-        self.shape.set(order + 1, &larger);
+        self.shape().set(order + 1, &larger);
         blocks.iter().for_each(|block| self.index.blocks.give(*block, order));
         Ok(())
     }
 }
 
-/// Which slots of a line have the tag, one bit a slot.
+/// Which slots of a line have the tag, and which are empty.
+///
+/// The tag of a used slot is never zero, so a slot whose tag is zero is empty.
 #[inline]
-pub(crate) fn matches(line: &Line, tag: Tag) -> u32 {
-    let bit = |(place, cell)| u32::from(Slot::load(cell).matches(tag)) << place;
-    line.0.iter().enumerate().map(bit).fold(0, |mask, bit| mask | bit)
-}
-
-/// True when a search ends in this line at the latest.
-#[inline]
-pub(crate) fn has_empty(line: &Line) -> bool {
-    line.0.iter().fold(false, |any, cell| any | Slot::load(cell).is_empty())
+pub(crate) fn compare(line: &Line, tag: Tag) -> Compared {
+    compare_upper::<TAG_SHIFT>(line, tag.bits())
 }
 
 #[inline]
@@ -335,7 +395,7 @@ mod tests {
             assert!((0..40_000).all(|i| present(&index, hash_of(i), at(i))));
             assert!((40_000..50_000).all(|i| !present(&index, hash_of(i), at(i))));
             let per_key = index.bytes() / 40_000;
-            assert!(per_key <= 12, "{per_key} bytes a key");
+            assert!(per_key <= 13, "{per_key} bytes a key");
         }
     }
 

@@ -89,23 +89,9 @@ impl Lane {
         let header = Header::new(draft.kind, lengths, version, draft.created, draft.expires)
             .fit(&cursor.common);
         let at = cursor.next;
-        let raw = header.encode(&cursor.common, at - cursor.segment_at, digest);
         cursor.next += header.record_bytes();
-
-        let first = usize::try_from(at / 8).map_err(|_| NoBlock)?;
-        let target = space.get(first..).ok_or(NoBlock)?;
-        let (head, body) = target.split_at_checked(header.header_words()).ok_or(NoBlock)?;
-        words::write_bytes(body, draft.key);
-        let outcome = target.get(header.outcome_word()..).ok_or(NoBlock)?;
-        words::write_bytes(outcome, draft.outcome);
-        for (word, value) in head.iter().zip(raw).skip(1) {
-            words::store(word, value);
-        }
-        words::store_release(head.first().ok_or(NoBlock)?, raw[0]);
-        // Releasing the lock waits for these stores; lines brought near in time make that short.
-        if let Some(ahead) = target.get(PREFETCH_WORDS) {
-            prefetch(ahead);
-        }
+        let place = (cursor.common, at - cursor.segment_at);
+        write(space, at, &header, draft, digest, place).ok_or(NoBlock)?;
         Ok((Location::from_bytes(at), version))
     }
 
@@ -127,6 +113,39 @@ impl Lane {
     }
 }
 
+/// Writes a record at byte `at` of the space, its first word last.
+#[inline]
+fn write(
+    space: &[AtomicU64],
+    at: u64,
+    header: &Header,
+    draft: &Draft<'_>,
+    digest: u64,
+    (common, offset): (Common, u64),
+) -> Option<()> {
+    let target = space.get(usize::try_from(at / 8).ok()?..)?;
+    let (commit, rest) = target.split_first()?;
+    let (head, body) = rest.split_at_checked(header.header_words() - 1)?;
+    let (key, outcome) = body.split_at_checked(words::words_for(draft.key.len()))?;
+    words::write_bytes(key, draft.key);
+    words::write_bytes(outcome, draft.outcome);
+    if header.takes_wide() {
+        let [first, raw @ ..] = header.encode(&common, offset, digest);
+        head.iter().zip(raw).for_each(|(word, value)| words::store(word, value));
+        words::store_release(commit, first);
+    } else {
+        let [first, second] = header.encode_compact(&common, offset, digest);
+        words::store(head.first()?, second);
+        words::store_release(commit, first);
+    }
+    // Releasing the lock waits for these stores; lines brought near in time make that short.
+    if let Some(ahead) = target.get(PREFETCH_WORDS) {
+        prefetch(ahead);
+    }
+    Some(())
+}
+
+#[inline]
 fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }

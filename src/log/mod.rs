@@ -36,7 +36,7 @@ use crate::log::lane::{Cursor, Lane};
 use crate::log::segment::Segment;
 use crate::log::table::Table;
 use crate::log::versions::Versions;
-use crate::log::view::RecordView;
+use crate::log::view::{Known, RecordView};
 use crate::sys::disk::Disk;
 use crate::sys::space::Space;
 use crate::sys::sync::Mutex;
@@ -84,7 +84,6 @@ pub(crate) struct Log {
     versions: Versions,
     lanes: Box<[CachePadded<Mutex<Lane>>]>,
     catalog: Mutex<Catalog>,
-    blocks_claimed: AtomicU64,
     /// Segments dropped whose places are not free yet.
     unswept: AtomicU64,
     /// Held while segments are sealed, so that no two threads seal the same one.
@@ -108,7 +107,6 @@ impl Log {
         let lanes = (0..lanes).map(|_| CachePadded::new(Mutex::new(Lane::default()))).collect();
         let versions = Versions::new(epoch);
         let catalog = Mutex::new(Catalog::new(sizes, chunks));
-        let blocks_claimed = AtomicU64::new(0);
         Ok(Self {
             disk,
             id,
@@ -117,7 +115,6 @@ impl Log {
             versions,
             lanes,
             catalog,
-            blocks_claimed,
             sealing: Mutex::default(),
             unswept: AtomicU64::new(0),
         })
@@ -166,7 +163,6 @@ impl Log {
             }
         };
         drop(catalog);
-        self.blocks_claimed.fetch_add(u64::from(span), Ordering::Relaxed);
         let cursor = Cursor::begin(segment, block, span, self.space.words());
         if let Some(lane) = self.lanes.get(lane % self.lanes.len()) {
             lane.lock().add(cursor);
@@ -181,6 +177,24 @@ impl Log {
             return Found::Dead;
         };
         RecordView::at(self.space.words(), &entry, location).map_or(Found::Damaged, Found::Record)
+    }
+
+    /// The completed record at `location`, if it is `key`'s and can be read without a lock.
+    #[inline(always)]
+    pub(crate) fn glance(&self, location: Location, key: &[u8]) -> Option<Known<'_>> {
+        let entry = self.table.verified(location.chunk())?;
+        match Known::compact(self.space.words(), entry, location, key) {
+            None => self.glance_further(location, key),
+            known => known,
+        }
+    }
+
+    /// As [`Log::glance`], for a record with a wide header.
+    #[cold]
+    fn glance_further(&self, location: Location, key: &[u8]) -> Option<Known<'_>> {
+        let entry = self.table.get(location.chunk())?;
+        let view = RecordView::at(self.space.words(), &entry, location)?;
+        view.known().filter(|_| view.key_equals(key))
     }
 
     /// True when every byte of a record is what was written at its place.
@@ -208,11 +222,16 @@ impl Log {
         Error::Corrupt { path, segment: number, offset, what }
     }
 
+    /// True when some drop waits for its sweep; else every slot's segment lives.
+    #[inline]
+    pub(crate) fn has_dead(&self) -> bool {
+        self.unswept.load(Ordering::Acquire) > 0
+    }
+
     /// True when the record's segment is gone, so that its slot means nothing.
     #[inline]
     pub(crate) fn is_dead(&self, location: Location) -> bool {
-        // Where no drop waits for its sweep, every slot's segment lives.
-        self.unswept.load(Ordering::Acquire) > 0 && !self.table.lives(location.chunk())
+        !self.table.lives(location.chunk())
     }
 
     #[inline]
@@ -405,18 +424,13 @@ impl Log {
         Ok(true)
     }
 
-    /// Blocks claimed since opening: how much is being written.
-    pub(crate) fn blocks_claimed(&self) -> u64 {
-        self.blocks_claimed.load(Ordering::Relaxed)
+    /// The oldest segment that is complete and not yet sealed.
+    pub(crate) fn sealable(&self) -> Option<Arc<Segment>> {
+        self.catalog.lock().all().into_iter().find(|segment| segment.is_sealable())
     }
 
-    /// Segments that are complete and not yet sealed, oldest first.
-    pub(crate) fn sealable(&self) -> Option<Arc<Segment>> {
-        let catalog = self.catalog.lock();
-        catalog.all().into_iter().find(|segment| {
-            !segment.is_sealed()
-                && segment.is_full()
-                && segment.cursors.load(Ordering::Acquire) == 0
-        })
+    /// How many segments are complete and not yet sealed.
+    pub(crate) fn sealable_count(&self) -> usize {
+        self.catalog.lock().all().iter().filter(|segment| segment.is_sealable()).count()
     }
 }

@@ -8,9 +8,10 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use crate::format::record::Common;
+use crate::format::record::{Common, Header};
 use crate::log::segment::Segment;
-use crate::sys::arena::Arena;
+use crate::record::RecordMeta;
+use crate::sys::arena::{Arena, Line};
 
 const DEAD: u64 = 0;
 const LIVE: u64 = 1;
@@ -24,6 +25,22 @@ pub(crate) struct TableEntry {
     /// Where the segment begins in the address space.
     pub(crate) at: u64,
     pub(crate) unverified: bool,
+}
+
+/// What decoding a compact header takes, read word by word as it is needed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bases<'a>(&'a Line);
+
+impl Bases<'_> {
+    #[inline]
+    fn word(self, index: usize) -> u64 {
+        self.0.0[index & 7].load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn meta(self, word: u64) -> RecordMeta {
+        Header::compact_meta(word, self.word(2), self.word(3), self.word(4))
+    }
 }
 
 /// One line a chunk.
@@ -67,6 +84,13 @@ impl Table {
         self.line(chunk).is_some_and(|line| line.0[0].load(Ordering::Acquire) != DEAD)
     }
 
+    /// The bases of a segment that lives and that this process has written.
+    #[inline]
+    pub(crate) fn verified(&self, chunk: u64) -> Option<Bases<'_>> {
+        let line = self.line(chunk)?;
+        (line.0[0].load(Ordering::Acquire) == LIVE).then_some(Bases(line))
+    }
+
     #[inline]
     pub(crate) fn get(&self, chunk: u64) -> Option<TableEntry> {
         let line = self.line(chunk)?;
@@ -81,7 +105,7 @@ impl Table {
     }
 
     #[inline]
-    fn line(&self, chunk: u64) -> Option<&crate::sys::arena::Line> {
+    fn line(&self, chunk: u64) -> Option<&Line> {
         self.lines.line(usize::try_from(chunk).ok()?)
     }
 }

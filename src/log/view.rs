@@ -3,11 +3,56 @@
 use std::sync::atomic::AtomicU64;
 
 use crate::format::location::Location;
-use crate::format::record::{Common, Header, HeaderWords, Kind, WIDE_WORDS};
+use crate::format::record::{COMPACT_WORDS, Common, Header, HeaderWords, Kind, WIDE_WORDS};
 use crate::key::{KeyHash, KeyHasher};
-use crate::log::table::TableEntry;
+use crate::log::table::{Bases, TableEntry};
 use crate::record::RecordMeta;
-use crate::sys::words;
+use crate::sys::words::{self, words_for};
+
+/// A completed record whose key was compared: what a duplicate is answered from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<'a> {
+    pub(crate) meta: RecordMeta,
+    pub(crate) outcome_len: usize,
+    /// At least the words that the outcome is in.
+    outcome: &'a [AtomicU64],
+}
+
+impl<'a> Known<'a> {
+    /// The record at `location` if it has a compact header, is completed and has this key.
+    ///
+    /// `None` says nothing: the record may be of another kind. This is the short way for the
+    /// commonest record, on which every duplicate's speed depends; [`RecordView`] is the long one.
+    #[inline(always)]
+    pub(crate) fn compact(
+        space: &'a [AtomicU64],
+        bases: Bases<'_>,
+        location: Location,
+        key: &[u8],
+    ) -> Option<Self> {
+        let mark = Header::compact_mark(key.len())?;
+        let words = space.get(usize::try_from(location.bytes() / 8).ok()?..)?;
+        let (head, rest) = words.split_first_chunk::<COMPACT_WORDS>()?;
+        if !Header::has_mark(words::load_acquire(&head[0]), mark) || !words::equal_bytes(rest, key)
+        {
+            return None;
+        }
+        let word = words::load(&head[1]);
+        let outcome = rest.get(words_for(key.len())..)?;
+        Some(Self {
+            meta: bases.meta(word),
+            outcome_len: Header::compact_outcome_len(word),
+            outcome,
+        })
+    }
+
+    /// The words that the outcome is in, the last one padded.
+    #[inline]
+    pub(crate) fn outcome_words(&self) -> impl Iterator<Item = u64> + use<'a> {
+        let words = self.outcome.get(..words_for(self.outcome_len)).unwrap_or_default();
+        words.iter().map(words::load)
+    }
+}
 
 /// A record found at a location.
 #[derive(Debug)]
@@ -49,13 +94,10 @@ impl<'a> RecordView<'a> {
         Some(Self { header, words, unverified })
     }
 
+    #[inline]
     pub(crate) fn meta(&self) -> RecordMeta {
         let Header { version, created, expires, .. } = self.header;
         RecordMeta { version, created, expires }
-    }
-
-    pub(crate) fn is_completed(&self) -> bool {
-        self.header.kind == Kind::Completed
     }
 
     #[inline]
@@ -68,9 +110,16 @@ impl<'a> RecordView<'a> {
         self.header.outcome_len as usize
     }
 
-    /// Fills `buffer`, which has the outcome's length or less.
+    /// The same without the header, if it is completed.
     #[inline]
-    pub(crate) fn copy_outcome(&self, buffer: &mut [u8]) {
+    pub(crate) fn known(&self) -> Option<Known<'a>> {
+        let outcome = self.words.get(self.header.outcome_word()..).unwrap_or_default();
+        let known = Known { meta: self.meta(), outcome_len: self.outcome_len(), outcome };
+        (self.header.kind == Kind::Completed).then_some(known)
+    }
+
+    /// Fills `buffer`, which has the outcome's length or less.
+    fn copy_outcome(&self, buffer: &mut [u8]) {
         let words = self.words.get(self.header.outcome_word()..).unwrap_or_default();
         words::read_bytes(words, buffer);
     }
@@ -98,6 +147,7 @@ impl<'a> RecordView<'a> {
         Header::payload_agrees(&raw, common, offset, digest).then_some(hash)
     }
 
+    #[inline]
     fn key_words(&self) -> &[AtomicU64] {
         let (from, to) = (self.header.header_words(), self.header.outcome_word());
         self.words.get(from..to).unwrap_or_default()

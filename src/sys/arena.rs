@@ -67,6 +67,11 @@ impl Arena {
         self.all().get(index)
     }
 
+    /// `count` lines from `first` on; none where they go beyond the reservation.
+    pub(crate) fn lines(&self, first: usize, count: usize) -> &[Line] {
+        self.all().get(first..).and_then(|lines| lines.get(..count)).unwrap_or_default()
+    }
+
     #[inline]
     pub(crate) fn prefetch(&self, index: usize) {
         prefetch(self.map.as_ptr().cast::<Line>().wrapping_add(index));

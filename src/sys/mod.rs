@@ -9,6 +9,7 @@
 
 pub(crate) mod arena;
 pub(crate) mod clock;
+pub(crate) mod compare;
 pub(crate) mod disk;
 pub(crate) mod files;
 pub(crate) mod memory_disk;

@@ -36,6 +36,20 @@ pub(crate) const fn words_for(len: usize) -> usize {
     len.div_ceil(WORD)
 }
 
+/// Word `index` of a byte string, padded with zeros.
+pub(crate) fn word_at(bytes: &[u8], index: usize) -> u64 {
+    let rest = bytes.get(index * WORD..).unwrap_or_default();
+    from_bytes(rest.get(..WORD).unwrap_or(rest))
+}
+
+/// The bytes of words that were stored in little-endian order.
+#[inline]
+pub(crate) fn bytes_of(words: &[u64]) -> &[u8] {
+    // SAFETY: the slice's memory is readable for as long as the result lives and not changed
+    // meanwhile, as both borrow it; an integer's bytes are all initialised and valid as bytes.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
 #[inline]
 fn from_bytes(bytes: &[u8]) -> u64 {
     let mut padded = [0; WORD];
@@ -45,17 +59,28 @@ fn from_bytes(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(padded)
 }
 
+/// The last, incomplete word of a string; `rest` is what of it is in that word.
+#[inline]
+fn last_word(bytes: &[u8], rest: &[u8]) -> u64 {
+    match bytes.last_chunk::<WORD>() {
+        // One load of the last eight bytes, of which the first belong to the word before.
+        Some(last) => u64::from_le_bytes(*last) >> (8 * (WORD - rest.len())),
+        None => from_bytes(rest),
+    }
+}
+
 /// Writes `bytes` from the first word on, padding the last with zeros.
 ///
-/// Words beyond the end of `words` are not written; callers have checked the room.
+/// Callers have checked the room; without it nothing is written.
 #[inline]
 pub(crate) fn write_bytes(words: &[AtomicU64], bytes: &[u8]) {
     let (whole, rest) = bytes.as_chunks::<WORD>();
+    let Some((words, last)) = words.split_at_checked(whole.len()) else { return };
     for (word, chunk) in words.iter().zip(whole) {
         store(word, u64::from_le_bytes(*chunk));
     }
-    if let (false, Some(word)) = (rest.is_empty(), words.get(whole.len())) {
-        store(word, from_bytes(rest));
+    if let (false, Some(word)) = (rest.is_empty(), last.first()) {
+        store(word, last_word(bytes, rest));
     }
 }
 
@@ -79,16 +104,17 @@ pub(crate) fn read_bytes(words: &[AtomicU64], bytes: &mut [u8]) {
 #[inline]
 pub(crate) fn equal_bytes(words: &[AtomicU64], bytes: &[u8]) -> bool {
     let (whole, rest) = bytes.as_chunks::<WORD>();
-    if words.len() < words_for(bytes.len()) {
+    let Some((words, last)) = words.split_at_checked(whole.len()) else {
         return false;
-    }
-    let same =
-        words.iter().zip(whole).all(|(word, chunk)| load(word) == u64::from_le_bytes(*chunk));
-    if !same || rest.is_empty() {
-        return same;
+    };
+    // Equal strings are the rule, so all words are looked at before the one branch.
+    let differs =
+        words.iter().zip(whole).fold(0, |d, (word, c)| d | (load(word) ^ u64::from_le_bytes(*c)));
+    if rest.is_empty() || differs != 0 {
+        return differs == 0;
     }
     let mask = (1_u64 << (rest.len() * 8)) - 1;
-    words.get(whole.len()).is_some_and(|word| load(word) & mask == from_bytes(rest))
+    last.first().is_some_and(|word| load(word) & mask == last_word(bytes, rest))
 }
 
 #[cfg(test)]

@@ -46,7 +46,8 @@ pub(crate) fn bucket_end(created: Timestamp, expires: Timestamp) -> Timestamp {
     }
     let expires_ms = expires.as_millis();
     let width = width(expires_ms.saturating_sub(created.as_millis()));
-    let end = expires_ms.checked_next_multiple_of(width);
+    // The width is a power of two, so rounding up needs no division.
+    let end = expires_ms.checked_add(width - 1).map(|sum| sum & !(width - 1));
     // At the end of time the rounding has no room; such a record is kept for ever.
     end.map_or(Timestamp::NEVER, Timestamp::from_millis)
 }

@@ -179,3 +179,65 @@ fn closing_under_load_loses_nothing_that_was_acknowledged() {
         assert_eq!(store.stats().keys, total);
     }
 }
+
+#[test]
+fn acknowledged_keys_are_found_while_their_stripe_grows_under_the_readers() {
+    const ALL: u64 = 60_000;
+    let directory = directory();
+    // One stripe, so that every insertion and every growth step meets every lookup.
+    let store = small().stripes(1).open(directory.path()).unwrap();
+    let acknowledged = AtomicU64::new(0);
+    let (key, outcome) = (|i: u64| format!("key {i}"), |i: u64| format!("outcome {i}"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for i in 0..ALL {
+                assert!(store.check_and_set(key(i), outcome(i)).unwrap().is_new());
+                acknowledged.store(i + 1, Ordering::Release);
+            }
+        });
+        for reader in 0..3 {
+            let (store, acknowledged) = (&store, &acknowledged);
+            scope.spawn(move || {
+                let mut random = Random::new(reader);
+                loop {
+                    let known = acknowledged.load(Ordering::Acquire);
+                    if known == ALL {
+                        return;
+                    }
+                    if known > 0 {
+                        let i = random.below(known);
+                        let record = store.get(key(i)).unwrap();
+                        let record = record.unwrap_or_else(|| panic!("key {i} was not found"));
+                        assert_eq!(record.outcome(), outcome(i).as_bytes());
+                    }
+                    assert!(!store.contains(format!("absent {known}")).unwrap());
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn two_threads_that_insert_the_same_keys_into_one_stripe_never_both_succeed() {
+    const ALL: u64 = 60_000;
+    let directory = directory();
+    let store = small().stripes(1).open(directory.path()).unwrap();
+    let new = AtomicU64::new(0);
+    let (turn, done) = (Barrier::new(2), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for i in 0..ALL {
+                    if i % 1024 == 0 {
+                        turn.wait();
+                    }
+                    let answer = store.check_and_set(i.to_le_bytes(), "").unwrap();
+                    new.fetch_add(u64::from(answer.is_new()), Ordering::Relaxed);
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    });
+    assert_eq!((new.into_inner(), done.into_inner()), (ALL, 2));
+    assert_eq!(store.stats().keys, ALL);
+}

@@ -26,10 +26,10 @@ const LAYERS: &[&[&str]] = &[
 
 /// Imports allowed within one layer: the module, and the neighbours it may use.
 const BESIDE: &[(&str, &[&str])] = &[
-    ("answers", &["error", "outcome", "record", "time", "version"]),
+    ("answers", &["error", "outcome", "record", "sys", "time", "version"]),
     ("config", &["error", "key", "outcome", "time"]),
     ("key", &["error"]),
-    ("outcome", &["error"]),
+    ("outcome", &["error", "sys"]),
     ("record", &["error", "outcome", "time", "version"]),
     ("stats", &["error", "time", "version"]),
     ("store", &["maintainer", "namespace", "lease", "inspect"]),
