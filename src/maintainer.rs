@@ -1,8 +1,9 @@
 //! The optional thread that does nothing but call `maintain`.
 //!
-//! Sealing reads and syncs whole segments, which costs callers memory bandwidth and page faults.
-//! While much is being written it is therefore held to a small share of the time: an unsealed
-//! segment loses nothing, it only takes longer to open. Once writing calms down, it catches up.
+//! Sealing reads and syncs whole segments, which costs callers a processor, memory bandwidth and
+//! page faults. While the program has no processor to spare it is therefore held to a small share
+//! of the time: an unsealed segment loses nothing, it only takes longer to open. Once the program
+//! calms down, sealing catches up; and it does not fall behind without limit.
 
 use std::fmt;
 use std::path::Path;
@@ -19,10 +20,10 @@ use crate::sys::sync::{Condvar, Mutex};
 const PERIOD: Duration = Duration::from_millis(100);
 /// One slice of work.
 const BUDGET: Duration = Duration::from_millis(20);
-/// Blocks claimed in a period above which writing counts as busy: 1 MiB.
-const BUSY_BLOCKS: u64 = 16;
-/// While busy, at most one part in this many of the time goes to sealing.
+/// While the program is busy, at most one part in this many of the time goes to sealing.
 const SEAL_SHARE: u64 = 32;
+/// Segments that may wait to be sealed while the program is busy: 2 GiB, a second or two at open.
+const BACKLOG_MAX: usize = 32;
 
 /// A running thread; it ends when this is dropped.
 pub(crate) struct Maintainer {
@@ -66,10 +67,10 @@ impl fmt::Debug for Maintainer {
 }
 
 fn run(engine: &Engine, signal: &Signal) {
-    let mut pace = SealPace::default();
+    let mut pace = SealPace::new();
     loop {
         let started = clock::monotonic_millis();
-        let seal = pace.allows(engine.log.blocks_claimed(), started);
+        let seal = pace.allows(started) || engine.log.sealable_count() > BACKLOG_MAX;
         match engine.maintain_and(BUDGET, seal) {
             Ok(done) if done.segments_sealed > 0 => pace.sealed(started),
             Ok(_) => {}
@@ -89,21 +90,49 @@ fn run(engine: &Engine, signal: &Signal) {
 }
 
 /// When sealing may take time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct SealPace {
-    blocks_seen: u64,
+    cores: u64,
+    /// Wall time, and processor time of all other threads, at the last look.
+    last_ms: (u64, u64),
     next_ms: u64,
 }
 
 impl SealPace {
-    fn allows(&mut self, blocks_claimed: u64, now_ms: u64) -> bool {
-        let busy = blocks_claimed - self.blocks_seen > BUSY_BLOCKS;
-        self.blocks_seen = blocks_claimed;
-        !busy || now_ms >= self.next_ms
+    fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        Self { cores, last_ms: (0, 0), next_ms: 0 }
+    }
+
+    fn allows(&mut self, now_ms: u64) -> bool {
+        let (process, own) = clock::processor_millis();
+        let used = process.saturating_sub(own);
+        let (wall, busy) = (now_ms - self.last_ms.0, used.saturating_sub(self.last_ms.1));
+        self.last_ms = (now_ms, used);
+        is_spare(self.cores, wall, busy) || now_ms >= self.next_ms
     }
 
     fn sealed(&mut self, started_ms: u64) {
         let now = clock::monotonic_millis();
         self.next_ms = now + (now - started_ms + 1) * SEAL_SHARE;
+    }
+}
+
+/// True when of `cores` processors one was free most of the time.
+fn is_spare(cores: u64, wall_ms: u64, busy_ms: u64) -> bool {
+    let free_ms = (cores * wall_ms).saturating_sub(busy_ms);
+    free_ms * 4 >= wall_ms * 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_spare;
+
+    #[test]
+    fn a_processor_is_spare_while_the_program_leaves_three_quarters_of_one_free() {
+        assert!(is_spare(2, 100, 0) && is_spare(2, 100, 100) && is_spare(2, 100, 125));
+        assert!(!is_spare(2, 100, 126) && !is_spare(2, 100, 200) && !is_spare(2, 100, 201));
+        assert!(is_spare(1, 100, 25) && !is_spare(1, 100, 26));
+        assert!(is_spare(64, 100, 6_000) && !is_spare(64, 100, 6_400));
     }
 }

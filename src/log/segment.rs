@@ -104,6 +104,11 @@ impl Segment {
         self.claimed.load(Ordering::Acquire) >= self.blocks()
     }
 
+    /// Nothing is written to it any more, and it is not sealed yet.
+    pub(crate) fn is_sealable(&self) -> bool {
+        !self.is_sealed() && self.is_full() && self.cursors.load(Ordering::Acquire) == 0
+    }
+
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
     }

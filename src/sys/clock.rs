@@ -17,10 +17,16 @@ pub(crate) fn monotonic_millis() -> u64 {
     millis(CLOCK)
 }
 
+/// Milliseconds of processor time: what the whole process has used, and the calling thread of it.
+pub(crate) fn processor_millis() -> (u64, u64) {
+    (millis(ClockId::ProcessCPUTime), millis(ClockId::ThreadCPUTime))
+}
+
 #[inline]
 fn millis(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let millis = u64::try_from(time.tv_nsec / 1_000_000).unwrap_or(0);
-    seconds.saturating_mul(1000).saturating_add(millis)
+    // Before the epoch counts as the epoch; the kernel keeps nanoseconds below a second.
+    let seconds = time.tv_sec.max(0).cast_unsigned();
+    let nanos = time.tv_nsec.cast_unsigned() & 0x3fff_ffff;
+    seconds.wrapping_mul(1000).wrapping_add(nanos / 1_000_000)
 }
