@@ -198,10 +198,15 @@ impl Disk for Directory {
     fn create(&self, name: &str, bytes: u64) -> Result<Box<dyn SegmentFile>> {
         let path = self.path(name);
         let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-        let created = allocate(&file, bytes)
-            .map_err(|e| Error::io("allocate segment", &path, e))
+        let allocated = allocate(&file, bytes)
+            .and_then(|ahead| if ahead { Ok(()) } else { fill(&file, bytes) })
+            .map_err(|e| Error::io("allocate segment", &path, e));
+        // Before zeros are written, so that the sync writes none: room that was allocated ahead
+        // reads as zeros after a power loss whether or not anything was written to it.
+        let created = allocated
             .and_then(|()| file.sync_all().map_err(|e| Error::io("sync segment", &path, e)))
-            .and_then(|()| self.sync_directory());
+            .and_then(|()| self.sync_directory())
+            .and_then(|()| fill(&file, bytes).map_err(|e| Error::io("fill segment", &path, e)));
         if let Err(error) = created {
             // Nothing refers to the file yet; what is left of it is room taken for nothing.
             let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
@@ -232,23 +237,29 @@ impl Disk for Directory {
     }
 }
 
-/// Zeros are written in pieces of this size, which the page cache keeps in huge pages.
-const ZEROS_BYTES: usize = 4 << 20;
-
 /// Takes all of the file's room now, so that a full disk is an answer and not a signal later.
 ///
-/// The room is allocated in one piece where the file system can, and then written. Writing costs
-/// less than the page faults that it saves, since it fills the page cache with huge pages, which
-/// are mapped as such: no fault for each 4096 bytes, and few misses in the address caches.
-fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+/// False where the file system cannot do so without writing.
+fn allocate(file: &File, bytes: u64) -> io::Result<bool> {
     loop {
         match rustix::fs::fallocate(file.as_fd(), FallocateFlags::empty(), 0, bytes) {
-            // Without the ability to allocate ahead, the writing below does it.
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => break,
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => return Ok(false),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Zeros are written in pieces of this size, which the page cache keeps in huge pages.
+const ZEROS_BYTES: usize = 4 << 20;
+
+/// Writes zeros to the whole file.
+///
+/// This costs less than the page faults that it saves, since it fills the page cache with huge
+/// pages, which are mapped as such: no fault for each 4096 bytes, and few misses in the address
+/// caches.
+fn fill(file: &File, bytes: u64) -> io::Result<()> {
     let piece = usize::try_from(bytes).map_or(ZEROS_BYTES, |bytes| bytes.min(ZEROS_BYTES));
     let zeros = vec![0; piece];
     let mut at = 0;
