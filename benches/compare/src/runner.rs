@@ -19,6 +19,9 @@ use crate::report::{self, Filled, Measured};
 const DIRTY_MAX: u64 = 10 << 20;
 const WRITEBACK_WAIT: Duration = Duration::from_secs(10);
 
+/// Memory that is touched for each key before an engine starts: as much as any of them takes.
+const TOUCHED_PER_KEY: u64 = 200;
+
 /// One process, or the two of a reopening.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
@@ -96,6 +99,7 @@ fn run_slot(args: &Args, slot: Slot, base: &Path, report: &mut Report) -> Result
     let dir = tempfile::Builder::new()
         .prefix("compare-")
         .tempdir_in(base)?;
+    machine::touch_free_memory(args.keys * TOUCHED_PER_KEY);
     let present = if slot.reopen {
         Some(fill_and_kill(args, slot, &dir)?)
     } else {

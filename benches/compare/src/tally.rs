@@ -3,8 +3,10 @@
 /// The answers to check-and-set calls on one thread.
 #[derive(Debug, Default)]
 pub struct Tally<const V: usize> {
-    /// The outcome recorded for each item of the call being answered.
+    /// The outcomes recorded for the items made ahead.
     pub expected: Vec<[u8; V]>,
+    /// Which of them is the first item of the call being answered.
+    pub first: usize,
     /// Answers that the key was new.
     pub new: u64,
     /// Answers that the key was known, with the recorded outcome.
@@ -14,12 +16,12 @@ pub struct Tally<const V: usize> {
 }
 
 impl<const V: usize> Tally<V> {
-    /// Counts the answer to item `at`: `None` for new, or the outcome found.
+    /// Counts the answer to item `at` of the call: `None` for new, or the outcome found.
     #[inline(always)]
     pub fn answer(&mut self, at: usize, found: Option<&[u8]>) {
         match found {
             None => self.new += 1,
-            Some(outcome) => match self.expected.get(at) {
+            Some(outcome) => match self.expected.get(self.first + at) {
                 Some(expected) if outcome == expected.as_slice() => self.duplicate += 1,
                 _ => self.mismatched += 1,
             },

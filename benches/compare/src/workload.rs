@@ -7,12 +7,18 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::args::{Args, Workload};
-use crate::engine::{Engine, Session};
+use crate::engine::{Engine, Item, Session};
 use crate::keys::{Generator, Shuffle};
 use crate::tally::Tally;
 
 /// Keys between two looks at the clock.
 const CLOCK_EVERY: usize = 64;
+
+/// Keys made ahead for single calls, so that between two calls there is nothing but the engine.
+///
+/// Making them is timed for every engine alike. Made one by one between the calls, they would take
+/// the place of the next call's instructions among those that a processor looks at at once.
+const KEYS_AHEAD: usize = 256;
 
 /// The key indexes a store holds: one range for each thread that filled it.
 #[derive(Clone, Debug, Default)]
@@ -90,20 +96,15 @@ pub fn new_keys<E: Engine<K, V>, const K: usize, const V: usize>(
         |session, share, batch, deadline| {
             let mut tally = Tally::<V>::default();
             let make = |index| (generator.key(index), generator.outcome(index));
-            let mut items = Vec::with_capacity(batch);
+            let mut items = Vec::with_capacity(ahead(batch));
             let mut at = share.start;
             while at < share.end {
-                let end = share.end.min(at + batch as u64);
-                if batch == 1 {
-                    session.set(&make(at), &mut tally)?;
-                } else {
-                    items.clear();
-                    items.extend((at..end).map(make));
-                    session.set_many(&items, &mut tally)?;
-                }
-                let count = (end - at) as usize;
+                let end = share.end.min(at + ahead(batch) as u64);
+                items.clear();
+                items.extend((at..end).map(make));
+                set_all(session, &items, batch, &mut tally)?;
                 at = end;
-                if deadline.passed(count) {
+                if deadline.passed(items.len()) {
                     break;
                 }
             }
@@ -131,10 +132,10 @@ pub fn duplicates<E: Engine<K, V>, const K: usize, const V: usize>(
         present.len(),
         |session, share, batch, deadline| {
             let mut tally = Tally::<V>::default();
-            let mut items = Vec::with_capacity(batch);
+            let mut items = Vec::with_capacity(ahead(batch));
             let mut at = share.start;
             while at < share.end {
-                let end = share.end.min(at + batch as u64);
+                let end = share.end.min(at + ahead(batch) as u64);
                 items.clear();
                 tally.expected.clear();
                 for position in at..end {
@@ -143,11 +144,7 @@ pub fn duplicates<E: Engine<K, V>, const K: usize, const V: usize>(
                     items.push((generator.key(index), outcome.map(|byte| !byte)));
                     tally.expected.push(outcome);
                 }
-                if batch == 1 {
-                    session.set(&items[0], &mut tally)?;
-                } else {
-                    session.set_many(&items, &mut tally)?;
-                }
+                set_all(session, &items, batch, &mut tally)?;
                 at = end;
                 if deadline.passed(items.len()) {
                     break;
@@ -159,6 +156,30 @@ pub fn duplicates<E: Engine<K, V>, const K: usize, const V: usize>(
             ))
         },
     )
+}
+
+/// How many keys are made at a time.
+fn ahead(batch: usize) -> usize {
+    if batch == 1 { KEYS_AHEAD } else { batch }
+}
+
+/// Calls with the items made ahead: one by one, or as the one batch that they are.
+#[inline]
+fn set_all<const K: usize, const V: usize>(
+    session: &mut impl Session<K, V>,
+    items: &[Item<K, V>],
+    batch: usize,
+    tally: &mut Tally<V>,
+) -> Result<()> {
+    tally.first = 0;
+    if batch > 1 {
+        return session.set_many(items, tally);
+    }
+    for item in items {
+        session.set(item, tally)?;
+        tally.first += 1;
+    }
+    Ok(())
 }
 
 /// Looks up as many absent keys as there are present ones; none may be found.
@@ -174,21 +195,22 @@ pub fn misses<E: Engine<K, V>, const K: usize, const V: usize>(
         Workload::Miss,
         present.len(),
         |session, share, batch, deadline| {
-            let mut keys = Vec::with_capacity(batch);
+            let mut keys = Vec::with_capacity(ahead(batch));
             let mut known = 0;
             let mut at = share.start;
             while at < share.end {
-                let end = share.end.min(at + batch as u64);
+                let end = share.end.min(at + ahead(batch) as u64);
+                keys.clear();
+                keys.extend((at..end).map(|index| generator.absent::<K>(index)));
                 if batch == 1 {
-                    known += usize::from(session.has(&generator.absent(at))?);
+                    for key in &keys {
+                        known += usize::from(session.has(key)?);
+                    }
                 } else {
-                    keys.clear();
-                    keys.extend((at..end).map(|index| generator.absent::<K>(index)));
                     known += session.has_many(&keys)?;
                 }
-                let count = (end - at) as usize;
                 at = end;
-                if deadline.passed(count) {
+                if deadline.passed(keys.len()) {
                     break;
                 }
             }
@@ -293,8 +315,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::engine::Setup;
     use crate::engine::dashmap::Dashmap;
-    use crate::engine::{Item, Setup};
 
     /// Forgets every key at once.
     struct Forgetful;
