@@ -8,13 +8,13 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::sys::clock;
-use crate::sys::sync::{Condvar, Mutex};
 
 /// Between two looks at the store when there is little to do.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -27,32 +27,27 @@ const BACKLOG_MAX: usize = 32;
 
 /// A running thread; it ends when this is dropped.
 pub(crate) struct Maintainer {
-    signal: Arc<Signal>,
+    engine: Arc<Engine>,
+    stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Signal {
-    stop: Mutex<bool>,
-    changed: Condvar,
 }
 
 impl Maintainer {
     pub(crate) fn start(engine: &Arc<Engine>, path: &Path) -> Result<Self> {
-        let signal = Arc::new(Signal::default());
-        let (engine, shared) = (engine.clone(), signal.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (own, stopped) = (engine.clone(), stop.clone());
         let thread = std::thread::Builder::new()
             .name("oncelog-maintain".into())
-            .spawn(move || run(&engine, &shared))
+            .spawn(move || run(&own, &stopped))
             .map_err(|e| Error::io("start the maintenance thread", path, e))?;
-        Ok(Self { signal, thread: Some(thread) })
+        Ok(Self { engine: engine.clone(), stop, thread: Some(thread) })
     }
 }
 
 impl Drop for Maintainer {
     fn drop(&mut self) {
-        *self.signal.stop.lock() = true;
-        self.signal.changed.notify_all();
+        self.stop.store(true, Ordering::Release);
+        self.engine.wake.ring();
         if let Some(thread) = self.thread.take() {
             // It is at most one slice of work away from its end.
             let _ = thread.join();
@@ -66,7 +61,7 @@ impl fmt::Debug for Maintainer {
     }
 }
 
-fn run(engine: &Engine, signal: &Signal) {
+fn run(engine: &Engine, stop: &AtomicBool) {
     let mut pace = SealPace::new();
     loop {
         let started = clock::monotonic_millis();
@@ -79,11 +74,8 @@ fn run(engine: &Engine, signal: &Signal) {
             // be tried again.
             Err(_) => {}
         }
-        let mut stop = signal.stop.lock();
-        if !*stop {
-            signal.changed.wait_for(&mut stop, PERIOD);
-        }
-        if *stop {
+        engine.wake.wait(PERIOD);
+        if stop.load(Ordering::Acquire) {
             return;
         }
     }

@@ -67,6 +67,10 @@ impl Engine {
             if let Some(segment) = self.log.provide(lane, ends, bytes, created, lifetime)? {
                 self.wheel.add(ends, segment.number);
             }
+            if self.log.wants_spare() {
+                // At full speed a segment lasts for less than the time between two looks.
+                self.wake.ring();
+            }
             // Another thread of the lane may use the block up first; then there is another round.
             if let Ok(appended) = self.log.append(lane, ends, draft, digest) {
                 return Ok(appended);

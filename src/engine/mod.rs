@@ -21,6 +21,7 @@ pub(crate) mod maintain;
 pub(crate) mod open;
 pub(crate) mod recover;
 pub(crate) mod remove;
+pub(crate) mod wake;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use crossbeam_utils::CachePadded;
 use crate::config::Config;
 use crate::engine::expire::Sweeper;
 use crate::engine::health::Health;
+use crate::engine::wake::Wake;
 use crate::index::Index;
 use crate::key::KeyHasher;
 use crate::log::Log;
@@ -53,6 +55,8 @@ pub(crate) struct Engine {
     lifetime: u64,
     health: Health,
     sweeper: Mutex<Sweeper>,
+    /// Rung when maintenance should come before its time.
+    pub(crate) wake: Wake,
     counters: Box<[CachePadded<Counters>; COUNTERS]>,
     pub(crate) recovery: RecoveryReport,
 }

@@ -66,6 +66,7 @@ impl Engine {
             lifetime,
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),
+            wake: crate::engine::wake::Wake::default(),
             counters,
             recovery: report,
         };

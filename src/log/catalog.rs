@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES};
+use crate::format::layout::BLOCK_BYTES;
 use crate::format::manifest::{Listed, Manifest};
 use crate::log::places::Places;
-use crate::log::segment::{Prepared, Segment};
+use crate::log::segment::Segment;
 use crate::time::Timestamp;
 
 /// How large segments are.
@@ -23,6 +23,15 @@ pub(crate) struct Sizes {
     pub(crate) limit: u64,
 }
 
+/// What a bucket's next segment is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    pub(crate) ends: Timestamp,
+    pub(crate) bytes: u64,
+    /// The lifetime that most of its records have.
+    pub(crate) lifetime: u64,
+}
+
 /// The segments of a store.
 #[derive(Debug)]
 pub(crate) struct Catalog {
@@ -32,9 +41,10 @@ pub(crate) struct Catalog {
     open: BTreeMap<Timestamp, Arc<Segment>>,
     /// Size of the next segment, by bucket.
     next_bytes: BTreeMap<Timestamp, u64>,
-    spare: Option<Prepared>,
-    /// A segment being created, for the manifest alone.
-    listed_spare: Option<Listed>,
+    /// The next segment of some bucket, with its head.
+    spare: Option<Segment>,
+    /// A segment under way, for the manifest alone.
+    under_way: Option<Listed>,
     places: Places,
     next_number: u64,
 }
@@ -47,7 +57,7 @@ impl Catalog {
             open: BTreeMap::new(),
             next_bytes: BTreeMap::new(),
             spare: None,
-            listed_spare: None,
+            under_way: None,
             places: Places::new(chunks),
             next_number: 1,
         }
@@ -101,6 +111,7 @@ impl Catalog {
 
     /// Opens the segment for its bucket. One it replaces counts as full from now on.
     pub(crate) fn activate(&mut self, segment: Arc<Segment>) {
+        self.under_way = None;
         self.segments.insert(segment.number, segment.clone());
         // Neither a small disk nor one large record says how large the usual segment is.
         let usual = *self.next_bytes.get(&segment.ends).unwrap_or(&self.sizes.min);
@@ -156,44 +167,48 @@ impl Catalog {
         self.segments.values().filter(|segment| !segment.is_sealed()).cloned().collect()
     }
 
-    /// The size of a segment worth preparing, when a large open one is half used.
-    pub(crate) fn wants_spare(&self) -> Option<u64> {
+    /// The segment worth preparing, when a large open one is used to a quarter.
+    pub(crate) fn wants_spare(&self) -> Option<Need> {
         if self.spare.is_some() {
             return None;
         }
-        let half_used = |segment: &&Arc<Segment>| {
+        let in_use = |segment: &&Arc<Segment>| {
             segment.bytes > self.sizes.min
-                && segment.claimed.load(Ordering::Relaxed) * 2 > segment.blocks()
+                && segment.claimed.load(Ordering::Relaxed) * 4 > segment.blocks()
         };
-        let open = self.open.values().find(half_used)?;
-        self.next_bytes.get(&open.ends).copied()
+        let open = self.open.values().find(in_use)?;
+        let bytes = *self.next_bytes.get(&open.ends)?;
+        Some(Need { ends: open.ends, bytes, lifetime: open.common.lifetime })
     }
 
-    /// The prepared segment, if it has the size wanted.
-    pub(crate) fn take_spare(&mut self, bytes: u64) -> Option<Prepared> {
-        self.spare.take_if(|spare| spare.bytes == bytes)
+    /// The spare segment, if it has the size wanted; it stays listed.
+    pub(crate) fn take_spare(&mut self, bytes: u64) -> Option<Segment> {
+        let spare = self.spare.take_if(|spare| spare.bytes == bytes)?;
+        self.under_way = Some(spare.listed());
+        Some(spare)
     }
 
-    pub(crate) fn put_spare(&mut self, spare: Prepared) {
+    pub(crate) fn put_spare(&mut self, spare: Segment) {
+        self.under_way = None;
         self.spare = Some(spare);
     }
 
-    pub(crate) fn list_spare(&mut self, listed: Option<Listed>) {
-        self.listed_spare = listed;
+    /// Lists a segment under way, until it is put among the others.
+    pub(crate) fn list(&mut self, under_way: Option<Listed>) {
+        self.under_way = under_way;
     }
 
-    /// The prepared segment is not needed any more.
-    pub(crate) fn discard_spare(&mut self) -> Option<Prepared> {
+    /// The spare segment is not needed any more.
+    pub(crate) fn discard_spare(&mut self) -> Option<Segment> {
         let spare = self.spare.take()?;
-        let first = spare.at / CHUNK_BYTES;
-        self.places.give(first..first + spare.bytes / CHUNK_BYTES);
+        self.places.give(spare.chunks());
         Some(spare)
     }
 
     pub(crate) fn manifest(&self, epoch: u32, time: Timestamp, closed: bool) -> Manifest {
-        let spare = self.spare.as_ref().map(|spare| Listed::open(spare.number, spare.bytes));
+        let spare = self.spare.as_ref().map(Segment::listed);
         let segments = self.segments.values().map(|segment| segment.listed());
-        let segments = segments.chain(spare).chain(self.listed_spare).collect();
+        let segments = segments.chain(spare).chain(self.under_way).collect();
         Manifest { epoch, closed, time, next_number: self.next_number, segments }
     }
 }

@@ -5,11 +5,13 @@
 //! only the time at which its segments end. A location is resolved through the segment table
 //! ([`table`]), which also says whether the segment still lives.
 //!
-//! Lock order: the sealing lock or a stripe of the index, then a lane, then the catalog; `append`
-//! takes the lane only, `provide` the catalog and afterwards the lane.
+//! Lock order: the sealing lock or a stripe of the index, then the growing lock, the listing lock,
+//! a lane, the catalog. `append` takes the lane only. The catalog is held for no system call, so
+//! that nobody who claims a block waits for a disk unless there is no block to claim.
 
 pub(crate) mod adopt;
 pub(crate) mod catalog;
+pub(crate) mod create;
 pub(crate) mod lane;
 pub(crate) mod places;
 pub(crate) mod scan;
@@ -26,13 +28,12 @@ use crossbeam_utils::CachePadded;
 
 use crate::error::{Error, Result};
 use crate::format::identity::ID_BYTES;
-use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES, MANIFEST_FILE, segment_file};
+use crate::format::layout::{CHUNK_BYTES, segment_file};
 use crate::format::location::{Location, SPACE_BYTES};
-use crate::format::manifest::Listed;
 use crate::format::record::Kind;
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::catalog::{Catalog, Sizes};
-use crate::log::lane::{Cursor, Lane};
+use crate::log::lane::Lane;
 use crate::log::segment::Segment;
 use crate::log::table::Table;
 use crate::log::versions::Versions;
@@ -88,6 +89,10 @@ pub(crate) struct Log {
     unswept: AtomicU64,
     /// Held while segments are sealed, so that no two threads seal the same one.
     sealing: Mutex<()>,
+    /// Held while a segment is created, so that no two threads create one for the same need.
+    growing: Mutex<()>,
+    /// Held while the manifest is written, so that of two the later one stays.
+    listing: Mutex<()>,
 }
 
 impl Log {
@@ -116,6 +121,8 @@ impl Log {
             lanes,
             catalog,
             sealing: Mutex::default(),
+            growing: Mutex::default(),
+            listing: Mutex::default(),
             unswept: AtomicU64::new(0),
         })
     }
@@ -136,38 +143,6 @@ impl Log {
             return Err(NoBlock);
         };
         lane.lock().append(self.space.words(), &self.versions, ends, draft, digest)
-    }
-
-    /// Gives `lane` a block with room for `record_bytes` in the bucket ending at `ends`.
-    ///
-    /// Returns the segment if it had to be created for that.
-    pub(crate) fn provide(
-        &self,
-        lane: usize,
-        ends: Timestamp,
-        record_bytes: u64,
-        now: Timestamp,
-        lifetime: u64,
-    ) -> Result<Option<Arc<Segment>>> {
-        // The first block of a segment is short by the head page; counting it covers both.
-        let span = (record_bytes + HEAD_BYTES + 64).div_ceil(BLOCK_BYTES);
-        let span = u32::try_from(span).map_err(|_| Error::Full { what: "segment space" })?;
-        let mut catalog = self.catalog.lock();
-        let mut created = None;
-        let (segment, block) = match catalog.claim(ends, span) {
-            Some(claimed) => claimed,
-            None => {
-                let segment = self.create(&mut catalog, ends, span, now, lifetime)?;
-                created = Some(segment.clone());
-                catalog.claim(ends, span).ok_or(Error::Full { what: "segment space" })?
-            }
-        };
-        drop(catalog);
-        let cursor = Cursor::begin(segment, block, span, self.space.words());
-        if let Some(lane) = self.lanes.get(lane % self.lanes.len()) {
-            lane.lock().add(cursor);
-        }
-        Ok(created)
     }
 
     /// The record at `location`.
@@ -288,16 +263,16 @@ impl Log {
         for segment in &segments {
             self.table.clear(segment.chunks());
         }
-        let mut catalog = self.catalog.lock();
-        for segment in &segments {
-            catalog.remove(segment.number);
+        {
+            let mut catalog = self.catalog.lock();
+            segments.iter().for_each(|segment| catalog.remove(segment.number));
         }
-        if let Err(error) = self.write_manifest(&catalog, now, false) {
+        if let Err(error) = self.save_manifest(now, false) {
             // They stay dead, and count once more when they are dropped again.
+            let mut catalog = self.catalog.lock();
             segments.iter().for_each(|segment| catalog.restore(segment.clone()));
             return Err(error);
         }
-        drop(catalog);
         for segment in &segments {
             // A file that cannot be removed now is unlisted debris, which the next open removes.
             let _ = segment.remove_files(&*self.disk);
@@ -322,106 +297,6 @@ impl Log {
         let segments = self.catalog.lock().all();
         let bytes = segments.iter().map(|segment| segment.allocated_bytes()).sum();
         (segments.len() as u64, bytes)
-    }
-
-    /// Writes the list of segments.
-    pub(crate) fn save_manifest(&self, now: Timestamp, closed: bool) -> Result<()> {
-        let catalog = self.catalog.lock();
-        self.write_manifest(&catalog, now, closed)
-    }
-
-    fn write_manifest(&self, catalog: &Catalog, now: Timestamp, closed: bool) -> Result<()> {
-        let manifest = catalog.manifest(self.versions.epoch_reserved(), now, closed);
-        self.disk.replace(MANIFEST_FILE, &manifest.encode())
-    }
-
-    /// Creates and lists a segment with room for `span` blocks.
-    fn create(
-        &self,
-        catalog: &mut Catalog,
-        ends: Timestamp,
-        span: u32,
-        now: Timestamp,
-        lifetime: u64,
-    ) -> Result<Arc<Segment>> {
-        let sizes = catalog.next_bytes(ends, span)?;
-        let spare = sizes.first().and_then(|bytes| catalog.take_spare(*bytes));
-        let prepared = match spare {
-            Some(spare) => spare,
-            None => self.prepare_some(catalog, &sizes, now)?,
-        };
-        let version = self.versions.current();
-        let segment = prepared.begin(self.id, ends, version, now, lifetime, &self.space)?;
-        self.table.publish(&segment, false);
-        let segment = Arc::new(segment);
-        catalog.activate(segment.clone());
-        Ok(segment)
-    }
-
-    /// As [`Log::prepare`], in the first of the sizes that there is room for.
-    fn prepare_some(
-        &self,
-        catalog: &mut Catalog,
-        sizes: &[u64],
-        now: Timestamp,
-    ) -> Result<segment::Prepared> {
-        let mut refusal = Error::Full { what: "segment space" };
-        for bytes in sizes {
-            match self.prepare(catalog, *bytes, now) {
-                Err(error @ Error::Full { .. }) => refusal = error,
-                done => return done,
-            }
-        }
-        Err(refusal)
-    }
-
-    /// A file with its place in memory, listed in the manifest, without contents.
-    fn prepare(
-        &self,
-        catalog: &mut Catalog,
-        bytes: u64,
-        now: Timestamp,
-    ) -> Result<segment::Prepared> {
-        let number = catalog.next_number();
-        let chunks = bytes / CHUNK_BYTES;
-        let first = catalog.place(chunks).ok_or(Error::Full { what: "address space" })?;
-        let name = segment_file(number);
-        let prepared = self.disk.create(&name, bytes).and_then(|file| {
-            let at = first * CHUNK_BYTES;
-            file.map(&self.space, usize::try_from(at).unwrap_or(usize::MAX))?;
-            Ok(segment::Prepared { number, at, bytes, file })
-        });
-        let listed = prepared.and_then(|prepared| {
-            catalog.list_spare(Some(Listed::open(number, bytes)));
-            let written = self.write_manifest(catalog, now, false);
-            catalog.list_spare(None);
-            written.map(|()| prepared)
-        });
-        if listed.is_err() {
-            let at = usize::try_from(first * CHUNK_BYTES).unwrap_or(usize::MAX);
-            let length = usize::try_from(bytes).unwrap_or(0);
-            if self.space.unmap(at, length).is_ok() {
-                catalog.free(first..first + chunks);
-            }
-            // The file is listed nowhere; should removal fail, the next open removes it.
-            let _ = self.disk.remove(&name);
-        }
-        listed
-    }
-
-    /// Creates the next segment of a bucket ahead of need; true when it did.
-    pub(crate) fn prepare_ahead(&self, now: Timestamp) -> Result<bool> {
-        let mut catalog = self.catalog.lock();
-        let Some(bytes) = catalog.wants_spare() else {
-            return Ok(false);
-        };
-        let prepared = self.prepare(&mut catalog, bytes, now)?;
-        let (at, bytes) = (prepared.at, prepared.bytes);
-        catalog.put_spare(prepared);
-        drop(catalog);
-        let at = usize::try_from(at).unwrap_or(usize::MAX);
-        self.space.populate(at, usize::try_from(bytes).unwrap_or(0));
-        Ok(true)
     }
 
     /// The oldest segment that is complete and not yet sealed.

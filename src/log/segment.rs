@@ -14,6 +14,10 @@ use crate::sys::space::Space;
 use crate::sys::words;
 use crate::time::Timestamp;
 
+/// How long after its beginning a segment may take its first record: an hour, of the four and a
+/// half that compact headers reach.
+const AGE_MS_MAX: u64 = 3_600_000;
+
 /// A file with its place in memory that no bucket uses yet.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -80,6 +84,19 @@ impl Segment {
             sealed: AtomicBool::new(false),
             records: AtomicU64::new(0),
         }
+    }
+
+    /// True for a segment without records that can still become the bucket's.
+    ///
+    /// One begun long ago would not: too far from its time of creation, records take wide headers.
+    pub(crate) fn serves(&self, ends: Timestamp, now: Timestamp) -> bool {
+        let age_ms = now.as_millis().saturating_sub(self.common.created);
+        self.ends == ends && age_ms < AGE_MS_MAX
+    }
+
+    /// The file and its place, for another head; no record was written.
+    pub(crate) fn unused(self) -> Prepared {
+        Prepared { number: self.number, at: self.at, bytes: self.bytes, file: self.file }
     }
 
     pub(crate) fn blocks(&self) -> u32 {

@@ -1,0 +1,186 @@
+//! Where room for records comes from: blocks of open segments, and new segments.
+//!
+//! A segment is listed in the manifest, and its head is on stable storage, before its first block
+//! is claimed. That takes several syncs, so maintenance does it ahead for the bucket that will need
+//! a segment next: the spare. Taking the spare takes no system call.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES, MANIFEST_FILE, segment_file};
+use crate::format::manifest::Listed;
+use crate::log::Log;
+use crate::log::catalog::Need;
+use crate::log::lane::Cursor;
+use crate::log::segment::{Prepared, Segment};
+use crate::time::Timestamp;
+
+/// The first of the blocks claimed, and their segment.
+type Claimed = (Arc<Segment>, u32);
+
+impl Log {
+    /// Gives `lane` a block with room for `record_bytes` in the bucket ending at `ends`.
+    ///
+    /// Returns the segment if it had to be created for that.
+    pub(crate) fn provide(
+        &self,
+        lane: usize,
+        ends: Timestamp,
+        record_bytes: u64,
+        now: Timestamp,
+        lifetime: u64,
+    ) -> Result<Option<Arc<Segment>>> {
+        // The first block of a segment is short by the head page; counting it covers both.
+        let span = (record_bytes + HEAD_BYTES + 64).div_ceil(BLOCK_BYTES);
+        let span = u32::try_from(span).map_err(|_| Error::Full { what: "segment space" })?;
+        let claimed = self.catalog.lock().claim(ends, span);
+        let (created, (segment, block)) = match claimed {
+            Some(claimed) => (None, claimed),
+            None => self.claim_in_new(Need { ends, bytes: 0, lifetime }, span, now)?,
+        };
+        let cursor = Cursor::begin(segment, block, span, self.space.words());
+        if let Some(lane) = self.lanes.get(lane % self.lanes.len()) {
+            lane.lock().add(cursor);
+        }
+        Ok(created)
+    }
+
+    /// Claims blocks where none were left, in a new segment if nobody else has made one meanwhile.
+    #[cold]
+    fn claim_in_new(
+        &self,
+        need: Need,
+        span: u32,
+        now: Timestamp,
+    ) -> Result<(Option<Arc<Segment>>, Claimed)> {
+        let _growing = self.growing.lock();
+        let mut created = None;
+        loop {
+            if let Some(claimed) = self.catalog.lock().claim(need.ends, span) {
+                return Ok((created, claimed));
+            }
+            // A second round only if others have claimed all of the segment made in the first.
+            let segment = self.create(need, span, now)?;
+            self.table.publish(&segment, false);
+            let segment = Arc::new(segment);
+            self.catalog.lock().activate(segment.clone());
+            created = Some(segment);
+        }
+    }
+
+    /// The bucket's next segment, with room for `span` blocks: the spare, or a new one.
+    fn create(&self, need: Need, span: u32, now: Timestamp) -> Result<Segment> {
+        let (sizes, spare) = {
+            let mut catalog = self.catalog.lock();
+            let sizes = catalog.next_bytes(need.ends, span)?;
+            let spare = sizes.first().and_then(|bytes| catalog.take_spare(*bytes));
+            (sizes, spare)
+        };
+        match spare {
+            Some(spare) if spare.serves(need.ends, now) => Ok(spare),
+            // It was begun for another bucket, or too long ago.
+            Some(spare) => self.begin(spare.unused(), need, now),
+            None => {
+                let prepared = self.prepare_some(&sizes, now)?;
+                self.begin(prepared, need, now)
+            }
+        }
+    }
+
+    /// As [`Log::prepare`], in the first of the sizes that there is room for.
+    fn prepare_some(&self, sizes: &[u64], now: Timestamp) -> Result<Prepared> {
+        let mut refusal = Error::Full { what: "segment space" };
+        for bytes in sizes {
+            match self.prepare(*bytes, now) {
+                Err(error @ Error::Full { .. }) => refusal = error,
+                done => return done,
+            }
+        }
+        Err(refusal)
+    }
+
+    /// A file with its place in memory, listed in the manifest, without contents.
+    ///
+    /// It stays listed as the segment under way until it is put among the others.
+    fn prepare(&self, bytes: u64, now: Timestamp) -> Result<Prepared> {
+        let chunks = bytes / CHUNK_BYTES;
+        let (number, first) = {
+            let mut catalog = self.catalog.lock();
+            (catalog.next_number(), catalog.place(chunks))
+        };
+        let first = first.ok_or(Error::Full { what: "address space" })?;
+        let at = first * CHUNK_BYTES;
+        let name = segment_file(number);
+        let prepared = self.disk.create(&name, bytes).and_then(|file| {
+            file.map(&self.space, usize::try_from(at).unwrap_or(usize::MAX))?;
+            Ok(Prepared { number, at, bytes, file })
+        });
+        let listed = prepared.and_then(|prepared| {
+            self.catalog.lock().list(Some(Listed::open(number, bytes)));
+            self.save_manifest(now, false).map(|()| prepared)
+        });
+        listed.inspect_err(|error| self.abandon(number, at, bytes, error))
+    }
+
+    /// Writes the head, for a bucket's segment to come.
+    ///
+    /// Where that fails the file stays as it is, listed and empty, until the next open.
+    fn begin(&self, prepared: Prepared, need: Need, now: Timestamp) -> Result<Segment> {
+        let version = self.versions.current();
+        prepared.begin(self.id, need.ends, version, now, need.lifetime, &self.space)
+    }
+
+    /// Gives up a segment that could not be created or listed because of `error`.
+    fn abandon(&self, number: u64, at: u64, bytes: u64, error: &Error) {
+        let unmapped = match (usize::try_from(at), usize::try_from(bytes)) {
+            (Ok(place), Ok(length)) => self.space.unmap(place, length).is_ok(),
+            _ => false,
+        };
+        let mut catalog = self.catalog.lock();
+        catalog.list(None);
+        if unmapped {
+            let first = at / CHUNK_BYTES;
+            catalog.free(first..first + bytes / CHUNK_BYTES);
+        }
+        drop(catalog);
+        // A full disk did not take the manifest, so the file is listed nowhere. After any other
+        // failure it may be, and a listed file that is missing would be damage: it stays until the
+        // next open, which removes what is not listed.
+        if matches!(error, Error::Full { .. }) {
+            let _ = self.disk.remove(&segment_file(number));
+        }
+    }
+
+    /// True when a segment should be created ahead of need.
+    pub(crate) fn wants_spare(&self) -> bool {
+        self.catalog.lock().wants_spare().is_some()
+    }
+
+    /// Creates the next segment of a bucket ahead of need; true when it did.
+    pub(crate) fn prepare_ahead(&self, now: Timestamp) -> Result<bool> {
+        // Who holds it is creating a segment because there was no spare.
+        let Some(growing) = self.growing.try_lock() else {
+            return Ok(false);
+        };
+        let Some(need) = self.catalog.lock().wants_spare() else {
+            return Ok(false);
+        };
+        let prepared = self.prepare(need.bytes, now)?;
+        let spare = self.begin(prepared, need, now)?;
+        let (at, bytes) = (usize::try_from(spare.at), usize::try_from(spare.bytes));
+        self.catalog.lock().put_spare(spare);
+        drop(growing);
+        if let (Ok(at), Ok(bytes)) = (at, bytes) {
+            self.space.populate(at, bytes);
+        }
+        Ok(true)
+    }
+
+    /// Writes the list of segments.
+    pub(crate) fn save_manifest(&self, now: Timestamp, closed: bool) -> Result<()> {
+        let _listing = self.listing.lock();
+        let epoch = self.versions.epoch_reserved();
+        let manifest = self.catalog.lock().manifest(epoch, now, closed);
+        self.disk.replace(MANIFEST_FILE, &manifest.encode())
+    }
+}
