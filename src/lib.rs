@@ -23,16 +23,24 @@
 compile_error!("oncelog runs on Unix systems: it needs mmap, flock and directory descriptors");
 
 mod answers;
+mod begin;
+mod calls;
 mod config;
 mod engine;
 mod error;
+mod fingerprint;
 mod format;
 mod index;
 mod key;
+mod lease;
 mod log;
 mod maintainer;
+mod meta;
 mod outcome;
+mod policy;
 mod record;
+mod run;
+mod scope;
 mod stats;
 mod store;
 #[expect(unsafe_code, reason = "the one place where memory and system calls are wrapped")]
@@ -52,15 +60,27 @@ pub mod inspect;
 struct ReadmeExamples;
 
 pub use crate::answers::{Answer, Answers, Check, Lookups};
+#[cfg(feature = "async")]
+pub use crate::begin::Wait;
+pub use crate::begin::{Begin, InProgress};
 pub use crate::config::{
     Durability, LANES_MAX, Maintenance, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MAX_DEFAULT,
     SEGMENT_BYTES_MIN, STRIPES_DEFAULT, STRIPES_MAX, TTL_DEFAULT,
 };
 pub use crate::error::{Error, Result};
+pub use crate::fingerprint::{FINGERPRINT_BYTES, Fingerprint, FingerprintBuilder};
 pub use crate::key::{
     KEY_BYTES_MAX, KEY_BYTES_MAX_DEFAULT, OUTCOME_BYTES_MAX, OUTCOME_BYTES_MAX_DEFAULT,
 };
+pub use crate::lease::Lease;
+pub use crate::meta::{Meta, Status};
+pub use crate::policy::{
+    AbandonPolicy, BeginOptions, DropPolicy, LEASE_DEFAULT, LEASE_MAX, OUTCOME_BYTES_RESERVED,
+    Policy,
+};
 pub use crate::record::{Record, RecordRef};
+pub use crate::run::{Run, RunError};
+pub use crate::scope::Scope;
 pub use crate::stats::{Maintained, RecoveryReport, Stats};
 pub use crate::store::{Builder, Store};
 pub use crate::time::{Clock, ManualClock, SystemClock, Timestamp, Ttl};

@@ -21,6 +21,18 @@ pub struct Stats {
     pub checks_duplicate: u64,
     /// Live records removed since opening.
     pub removals: u64,
+    /// Leases given out since opening.
+    pub leases_started: u64,
+    /// Keys completed or resolved since opening.
+    pub leases_completed: u64,
+    /// Keys failed for good since opening.
+    pub leases_failed: u64,
+    /// Leases given back since opening.
+    pub leases_released: u64,
+    /// Renewals since opening.
+    pub leases_renewed: u64,
+    /// Threads and futures that wait for a lease to end, now.
+    pub waiting: u64,
     /// Segments dropped because their time had passed, since opening.
     pub segments_expired: u64,
 }

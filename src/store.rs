@@ -184,7 +184,8 @@ impl Store {
     /// # Errors
     /// As [`Store::check_and_set`]: a removal is a record too, and needs room.
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.engine().remove(key.as_ref())
+        let engine = self.engine();
+        engine.with_key(None, key.as_ref(), |full| engine.remove(full, None, engine.clock.now()))
     }
 
     /// Returns once everything acknowledged before the call is on stable storage.
@@ -234,7 +235,7 @@ impl Store {
     }
 
     #[inline]
-    fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.shared.engine
     }
 }

@@ -6,7 +6,7 @@ use crate::answers::{Answers, Lookups};
 use crate::engine::Engine;
 use crate::engine::lookup::hand_over;
 use crate::error::Result;
-use crate::format::record::Kind;
+use crate::format::record::{Kind, Marks};
 use crate::index::Peek;
 use crate::key::KeyHash;
 use crate::log::Draft;
@@ -61,16 +61,21 @@ impl Engine {
             hand_over(view, receive);
             return Ok(false);
         }
+        let expires = match &lookup.record {
+            Some(view) => super::claim::admit_check(view, now, expiry(now, lifetime))?,
+            None => expiry(now, lifetime),
+        };
         if lookup.cell.is_none() {
             stripe.reserve(|location| self.log.is_dead(location))?;
         }
         let draft = Draft {
             kind: Kind::Completed,
+            marks: Marks::NONE,
             key,
             outcome,
             hash,
             created: now,
-            expires: expiry(now, lifetime),
+            expires,
             after: lookup.record.as_ref().map(|view| view.header.version),
         };
         let (location, _version) = self.append(&draft, lifetime)?;

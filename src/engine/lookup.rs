@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
+use crate::format::record::Marks;
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
 use crate::log::Found;
@@ -28,7 +29,7 @@ impl Lookup<'_> {
     /// The record, if it counts at `now`.
     #[inline]
     pub(crate) fn live(&self, now: Timestamp) -> Option<&RecordView<'_>> {
-        let live = |view: &&RecordView<'_>| view.is_completed() && now < view.header.expires;
+        let live = |view: &&RecordView<'_>| view.is_final() && now < view.header.expires;
         self.record.as_ref().filter(live)
     }
 }
@@ -45,11 +46,23 @@ impl Engine {
         hash: KeyHash,
         key: &[u8],
     ) -> Result<Lookup<'a>> {
+        self.find_marked(stripe, hash, key, Marks::NONE)
+    }
+
+    /// As [`Engine::find`], for a key in a namespace or outside of any.
+    #[inline]
+    pub(crate) fn find_marked<'a>(
+        &'a self,
+        stripe: &StripeGuard<'_>,
+        hash: KeyHash,
+        key: &[u8],
+        marks: Marks,
+    ) -> Result<Lookup<'a>> {
         let mut record = None;
         let mut damage = None;
         let found = stripe.find(hash, |location| match self.log.view(location) {
             Found::Record(view) => {
-                let equal = view.key_equals(key);
+                let equal = view.key_equals(key, marks);
                 if view.unverified && !self.is_sound(location, &view) {
                     damage = Some(location);
                     return true;
@@ -105,7 +118,7 @@ impl Engine {
     }
 
     #[cold]
-    fn damaged(&self, location: Location) -> Error {
+    pub(crate) fn damaged(&self, location: Location) -> Error {
         self.log.damage_at(location, "a record that a lookup needs does not match its checksum")
     }
 }

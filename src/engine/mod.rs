@@ -12,18 +12,23 @@
 //! of a caller runs under any of them.
 
 pub(crate) mod append;
+pub(crate) mod begin;
 pub(crate) mod check;
+pub(crate) mod claim;
 pub(crate) mod expire;
+pub(crate) mod finish;
 pub(crate) mod health;
 pub(crate) mod lookup;
 pub(crate) mod maintain;
 pub(crate) mod open;
 pub(crate) mod recover;
 pub(crate) mod remove;
+pub(crate) mod waiters;
 
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
@@ -31,6 +36,7 @@ use crossbeam_utils::CachePadded;
 use crate::config::Config;
 use crate::engine::expire::Sweeper;
 use crate::engine::health::Health;
+use crate::engine::waiters::Waiters;
 use crate::index::Index;
 use crate::key::KeyHasher;
 use crate::log::Log;
@@ -52,6 +58,7 @@ pub(crate) struct Engine {
     lifetime: u64,
     health: Health,
     sweeper: Mutex<Sweeper>,
+    pub(crate) waiters: Arc<Waiters>,
     counters: Box<[CachePadded<Counters>]>,
     pub(crate) recovery: RecoveryReport,
 }
@@ -62,6 +69,11 @@ struct Counters {
     new: AtomicU64,
     duplicate: AtomicU64,
     removed: AtomicU64,
+    started: AtomicU64,
+    completed: AtomicU64,
+    failed: AtomicU64,
+    released: AtomicU64,
+    renewed: AtomicU64,
     segments_expired: AtomicU64,
 }
 
@@ -90,6 +102,12 @@ impl Engine {
             checks_new: sum(|counters| &counters.new),
             checks_duplicate: sum(|counters| &counters.duplicate),
             removals: sum(|counters| &counters.removed),
+            leases_started: sum(|counters| &counters.started),
+            leases_completed: sum(|counters| &counters.completed),
+            leases_failed: sum(|counters| &counters.failed),
+            leases_released: sum(|counters| &counters.released),
+            leases_renewed: sum(|counters| &counters.renewed),
+            waiting: self.waiters.count() as u64,
             segments_expired: sum(|counters| &counters.segments_expired),
         }
     }

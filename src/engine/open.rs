@@ -66,6 +66,7 @@ impl Engine {
             lifetime,
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),
+            waiters: Arc::default(),
             counters,
             recovery: report,
         };

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::layout::UNIT_BYTES;
 use crate::format::location::Location;
 use crate::format::manifest::{ListedState, Manifest};
+use crate::format::record::Marks;
 use crate::format::run::Run;
 use crate::format::segment::BlockHeader;
 use crate::key::KeyHash;
@@ -252,6 +253,8 @@ impl Engine {
                 return Err(damaged());
             }
             view.copy_key(&mut buffer);
+            // A key of a namespace is another key than the same bytes outside of any.
+            buffer.push(u8::from(view.header.marks.has(Marks::NAMESPACED)));
             *memo = Some((buffer, view.header.version));
         }
         let (key, version) = memo

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Maintenance};
 use crate::engine::Engine;
+use crate::engine::claim::FullKey;
 use crate::error::Error;
 use crate::record::Single;
 use crate::sys::memory_disk::MemoryDisk;
@@ -54,6 +55,11 @@ fn get(engine: &Engine, key: &str) -> Option<Vec<u8>> {
     found.record.map(|record| record.outcome().to_vec())
 }
 
+fn remove(engine: &Engine, key: &str) -> bool {
+    let now = engine.clock.now();
+    engine.with_key(None, key.as_bytes(), |full| engine.remove(full, None, now)).unwrap()
+}
+
 #[test]
 fn every_answer_is_right_under_a_hash_that_never_differs() {
     let mut bench = Bench::new();
@@ -66,7 +72,7 @@ fn every_answer_is_right_under_a_hash_that_never_differs() {
         let outcome = Some(format!("{i}").into_bytes());
         assert_eq!(check(&engine, &format!("key {i}"), b"other"), outcome);
     }
-    assert!(engine.remove(b"key 7").unwrap());
+    assert!(remove(&engine, "key 7"));
     drop(engine);
     let engine = bench.open();
     assert_eq!(get(&engine, "key 7"), None);
@@ -158,7 +164,7 @@ fn versions_of_a_key_rise_through_removal_expiry_and_reopening() {
             let version = found.record.map(|record| record.version());
             assert!(version > last, "round {round}");
             last = version;
-            engine.remove(b"a").unwrap();
+            remove(&engine, "a");
         }
         bench.clock.advance(Duration::from_millis(3 * MINUTE * (round % 7)));
         engine.maintain(Duration::from_secs(1)).unwrap();
@@ -253,7 +259,8 @@ fn compare(bench: &Bench, open: &Engine, model: &mut Model, step: &Step, outcome
         Step::Remove(key) => {
             let known = model.live(key).is_some();
             model.records.remove(&key);
-            assert_eq!(open.remove(&[key]).unwrap(), known);
+            let full = |full: FullKey<'_>| open.remove(full, None, open.clock.now());
+            assert_eq!(open.with_key(None, &[key], full).unwrap(), known);
         }
         Step::Advance(by) => {
             bench.clock.advance(Duration::from_millis(u64::from(by)));

@@ -24,6 +24,7 @@ use crate::version::Version;
 
 const PRESENT: u64 = 0x80;
 const WIDE: u64 = 0x40;
+const MARKS_MASK: u64 = 0x30;
 const KIND_MASK: u64 = 0x0f;
 
 const FLAGS_SHIFT: u32 = 48;
@@ -45,6 +46,12 @@ pub(crate) enum Kind {
     Completed,
     /// The key was removed: earlier records of it count no more.
     Removed,
+    /// A lease on the key was given out, or renewed.
+    Started,
+    /// The key's work failed for good, with this outcome.
+    Failed,
+    /// The key's lease was given back; what is remembered are its attempts.
+    Released,
 }
 
 impl Kind {
@@ -52,6 +59,9 @@ impl Kind {
         match self {
             Self::Completed => 1,
             Self::Removed => 2,
+            Self::Started => 3,
+            Self::Failed => 4,
+            Self::Released => 5,
         }
     }
 
@@ -59,8 +69,33 @@ impl Kind {
         match code {
             1 => Some(Self::Completed),
             2 => Some(Self::Removed),
+            3 => Some(Self::Started),
+            4 => Some(Self::Failed),
+            5 => Some(Self::Released),
             _ => None,
         }
+    }
+}
+
+/// What else a header says of key and outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marks(u64);
+
+impl Marks {
+    /// A key of the default namespace, and an outcome alone.
+    pub(crate) const NONE: Self = Self(0);
+    /// The key begins with the 8 bytes of its namespace's number.
+    pub(crate) const NAMESPACED: Self = Self(0x10);
+    /// The outcome is preceded by a [`State`](crate::format::state::State).
+    pub(crate) const STATE: Self = Self(0x20);
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    #[inline]
+    pub(crate) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 }
 
@@ -87,6 +122,7 @@ impl Common {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) kind: Kind,
+    pub(crate) marks: Marks,
     pub(crate) key_len: u32,
     pub(crate) outcome_len: u32,
     pub(crate) version: Version,
@@ -108,7 +144,14 @@ impl Header {
         expires: Timestamp,
     ) -> Self {
         let (key_len, outcome_len) = lengths;
-        Self { kind, key_len, outcome_len, version, created, expires, wide: true }
+        let marks = Marks::NONE;
+        Self { kind, marks, key_len, outcome_len, version, created, expires, wide: true }
+    }
+
+    #[inline]
+    pub(crate) fn marked(mut self, marks: Marks) -> Self {
+        self.marks = marks;
+        self
     }
 
     /// Chooses the compact form where the values fit.
@@ -155,7 +198,8 @@ impl Header {
     #[inline]
     pub(crate) fn encode(&self, common: &Common, offset: u64, digest: u64) -> HeaderWords {
         let mut words = [0; WIDE_WORDS];
-        let flags = PRESENT | self.kind.code() | if self.wide { WIDE } else { 0 };
+        let wide = if self.wide { WIDE } else { 0 };
+        let flags = PRESENT | self.kind.code() | self.marks.0 | wide;
         let mut commit = flags << FLAGS_SHIFT;
         if self.wide {
             words[1] = u64::from(self.key_len) | u64::from(self.outcome_len) << 32;
@@ -181,9 +225,11 @@ impl Header {
             return None;
         }
         let kind = Kind::from_code(flags & KIND_MASK)?;
+        let marks = Marks(flags & MARKS_MASK);
         if flags & WIDE != 0 {
             return Some(Self {
                 kind,
+                marks,
                 key_len: low_32(words[1]),
                 outcome_len: low_32(words[1] >> 32),
                 version: Version::from_u64(words[2]),
@@ -195,6 +241,7 @@ impl Header {
         let created = common.created.wrapping_add(words[1] >> 40);
         Some(Self {
             kind,
+            marks,
             key_len: low_32(words[0] >> KEY_LEN_SHIFT),
             outcome_len: low_32(words[1] & 0xffff),
             version: Version::from_u64(common.version.wrapping_add(words[1] >> 16 & DELTA_MAX)),
@@ -262,7 +309,7 @@ const fn payload_check(hash: u64, digest: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Common, Header, Kind};
+    use super::{Common, Header, Kind, Marks};
     use crate::time::Timestamp;
     use crate::version::Version;
 
@@ -299,6 +346,19 @@ mod tests {
             assert_eq!(Header::decode(&words, &COMMON, 4160), Some(header));
             assert!(Header::payload_agrees(&words, &COMMON, 4160, 123));
             assert!(!Header::payload_agrees(&words, &COMMON, 4160, 124));
+        }
+    }
+
+    #[test]
+    fn every_kind_and_every_mark_comes_back() {
+        let kinds = [Kind::Completed, Kind::Removed, Kind::Started, Kind::Failed, Kind::Released];
+        let both = Marks::NAMESPACED.and(Marks::STATE);
+        for kind in kinds {
+            for marks in [Marks::NONE, Marks::NAMESPACED, Marks::STATE, both] {
+                let header = Header { kind, ..header(16, 64, 1001, 5_001, 65_001) }.marked(marks);
+                let words = header.encode(&COMMON, 4160, 1);
+                assert_eq!(Header::decode(&words, &COMMON, 4160), Some(header));
+            }
         }
     }
 

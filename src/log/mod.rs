@@ -29,7 +29,7 @@ use crate::format::identity::ID_BYTES;
 use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES, MANIFEST_FILE, segment_file};
 use crate::format::location::{Location, SPACE_BYTES};
 use crate::format::manifest::Listed;
-use crate::format::record::Kind;
+use crate::format::record::{Kind, Marks};
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::catalog::{Catalog, Sizes};
 use crate::log::lane::{Cursor, Lane};
@@ -50,6 +50,7 @@ const SPACE_BYTES_MIN: u64 = 4 << 30;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Draft<'a> {
     pub(crate) kind: Kind,
+    pub(crate) marks: Marks,
     pub(crate) key: &'a [u8],
     pub(crate) outcome: &'a [u8],
     pub(crate) hash: KeyHash,

@@ -3,7 +3,8 @@
 use std::sync::atomic::AtomicU64;
 
 use crate::format::location::Location;
-use crate::format::record::{Common, Header, HeaderWords, Kind, WIDE_WORDS};
+use crate::format::record::{Common, Header, HeaderWords, Kind, Marks, WIDE_WORDS};
+use crate::format::state::{STATE_BYTES, State};
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::table::TableEntry;
 use crate::record::RecordMeta;
@@ -45,33 +46,62 @@ impl<'a> RecordView<'a> {
         } else {
             Header::decode_unchecked(&raw, common)?
         };
+        if header.marks.has(Marks::STATE) && (header.outcome_len as usize) < STATE_BYTES {
+            return None;
+        }
         let words = from.get(..usize::try_from(header.record_bytes() / 8).ok()?)?;
         Some(Self { header, words, unverified })
     }
 
     pub(crate) fn meta(&self) -> RecordMeta {
         let Header { version, created, expires, .. } = self.header;
-        RecordMeta { version, created, expires }
+        let state = self.state();
+        RecordMeta {
+            version,
+            created,
+            expires,
+            first_seen: state.map_or(created, |state| state.first_seen),
+            attempts: state.map_or(0, |state| state.attempts),
+            failed: self.header.kind == Kind::Failed,
+            has_fingerprint: state.is_some_and(|state| state.fingerprint.is_some()),
+        }
     }
 
-    pub(crate) fn is_completed(&self) -> bool {
-        self.header.kind == Kind::Completed
-    }
-
+    /// True when the key's outcome stands, good or bad.
     #[inline]
-    pub(crate) fn key_equals(&self, key: &[u8]) -> bool {
-        self.header.key_len as usize == key.len() && words::equal_bytes(self.key_words(), key)
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.header.kind, Kind::Completed | Kind::Failed)
     }
 
+    /// What a record of a lease says besides key and outcome.
+    #[inline]
+    pub(crate) fn state(&self) -> Option<State> {
+        if !self.header.marks.has(Marks::STATE) {
+            return None;
+        }
+        let mut bytes = [0; STATE_BYTES];
+        words::read_bytes(self.payload_words(), &mut bytes);
+        State::decode(&bytes)
+    }
+
+    /// True for a key of the same bytes, in a namespace as `marks` says.
+    #[inline]
+    pub(crate) fn key_equals(&self, key: &[u8], marks: Marks) -> bool {
+        self.header.key_len as usize == key.len()
+            && self.header.marks.has(Marks::NAMESPACED) == marks.has(Marks::NAMESPACED)
+            && words::equal_bytes(self.key_words(), key)
+    }
+
+    /// Bytes of the outcome, without the state before it.
     #[inline]
     pub(crate) fn outcome_len(&self) -> usize {
-        self.header.outcome_len as usize
+        self.header.outcome_len as usize - self.state_words() * 8
     }
 
     /// Fills `buffer`, which has the outcome's length or less.
     #[inline]
     pub(crate) fn copy_outcome(&self, buffer: &mut [u8]) {
-        let words = self.words.get(self.header.outcome_word()..).unwrap_or_default();
+        let words = self.payload_words().get(self.state_words()..).unwrap_or_default();
         words::read_bytes(words, buffer);
     }
 
@@ -91,11 +121,22 @@ impl<'a> RecordView<'a> {
         buffer: &mut Vec<u8>,
     ) -> Option<KeyHash> {
         let hash = hasher.hash(self.copy_key(buffer));
-        buffer.resize(self.outcome_len(), 0);
-        self.copy_outcome(buffer);
+        buffer.resize(self.header.outcome_len as usize, 0);
+        words::read_bytes(self.payload_words(), buffer);
         let digest = hash.digest(buffer);
         let raw = header_words(self.words)?;
         Header::payload_agrees(&raw, common, offset, digest).then_some(hash)
+    }
+
+    /// The outcome's words, and those of the state before it.
+    #[inline]
+    fn payload_words(&self) -> &[AtomicU64] {
+        self.words.get(self.header.outcome_word()..).unwrap_or_default()
+    }
+
+    #[inline]
+    fn state_words(&self) -> usize {
+        if self.header.marks.has(Marks::STATE) { STATE_BYTES / 8 } else { 0 }
     }
 
     fn key_words(&self) -> &[AtomicU64] {

@@ -11,6 +11,7 @@ mod damage;
 mod expiry;
 mod full_disk;
 mod input;
+mod lease;
 mod places;
 mod semantics;
 mod setup;

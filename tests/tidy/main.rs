@@ -16,11 +16,26 @@ use tree::Tree;
 /// The modules of the root crate, lowest layer first. A module imports from any lower layer and
 /// from nowhere else, except as [`BESIDE`] says.
 const LAYERS: &[&[&str]] = &[
-    &["error", "key", "outcome", "version", "time", "config", "record", "answers", "stats", "sys"],
+    &[
+        "error",
+        "key",
+        "outcome",
+        "version",
+        "time",
+        "config",
+        "record",
+        "answers",
+        "stats",
+        "sys",
+        "fingerprint",
+        "meta",
+        "policy",
+        "scope",
+    ],
     &["format"],
     &["log", "index", "wheel", "filter"],
     &["engine"],
-    &["maintainer", "store", "namespace", "lease", "inspect", "fuzzing"],
+    &["maintainer", "store", "namespace", "lease", "begin", "calls", "run", "inspect", "fuzzing"],
     &["recipes", "backend"],
 ];
 
@@ -28,11 +43,17 @@ const LAYERS: &[&[&str]] = &[
 const BESIDE: &[(&str, &[&str])] = &[
     ("answers", &["error", "outcome", "record", "time", "version"]),
     ("config", &["error", "key", "outcome", "time"]),
+    ("begin", &["lease"]),
+    ("calls", &["store", "begin", "lease"]),
     ("key", &["error"]),
+    ("meta", &["time", "version"]),
+    ("namespace", &["store", "begin", "calls", "lease", "run"]),
+    ("policy", &["error", "fingerprint", "time"]),
+    ("run", &["store", "begin", "calls", "lease"]),
     ("outcome", &["error"]),
-    ("record", &["error", "outcome", "time", "version"]),
+    ("record", &["error", "meta", "outcome", "time", "version"]),
     ("stats", &["error", "time", "version"]),
-    ("store", &["maintainer", "namespace", "lease", "inspect"]),
+    ("store", &["maintainer", "inspect"]),
     ("sys", &["error"]),
     ("time", &["error", "sys"]),
     ("version", &["error"]),

@@ -1,0 +1,246 @@
+//! What the calls of the lease protocol share: the full key, what is known of it, its next record.
+
+use crate::engine::Engine;
+use crate::engine::lookup::Lookup;
+use crate::error::{Error, Result};
+use crate::format::record::{Kind, Marks};
+use crate::format::state::{STATE_BYTES, State};
+use crate::index::stripe::{Cell, StripeGuard};
+use crate::key::KeyHash;
+use crate::log::Draft;
+use crate::log::view::RecordView;
+use crate::meta::{Meta, Status};
+use crate::outcome::Outcome;
+use crate::policy::AbandonPolicy;
+use crate::time::Timestamp;
+use crate::version::Version;
+
+/// Bytes that a namespace's number takes in front of its keys.
+pub(crate) const PREFIX_BYTES: usize = 8;
+/// Keys up to this length are joined with their prefix without an allocation.
+const JOINED_BYTES: usize = 264;
+/// Outcomes up to this length are joined with their state without an allocation.
+const STAGED_BYTES: usize = 512;
+
+/// A key with the prefix of its namespace, and its hash.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FullKey<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) marks: Marks,
+    pub(crate) hash: KeyHash,
+}
+
+/// A full key that outlives its caller's bytes.
+#[derive(Clone)]
+pub(crate) struct OwnedKey {
+    /// Keys are about as short as outcomes, and are kept in the same way.
+    bytes: Outcome,
+    marks: Marks,
+    hash: KeyHash,
+}
+
+impl FullKey<'_> {
+    pub(crate) fn to_owned(self) -> OwnedKey {
+        let mut bytes = Outcome::zeroed(self.bytes.len());
+        bytes.as_mut_bytes().copy_from_slice(self.bytes);
+        OwnedKey { bytes, marks: self.marks, hash: self.hash }
+    }
+}
+
+impl OwnedKey {
+    pub(crate) fn full(&self) -> FullKey<'_> {
+        FullKey { bytes: self.bytes.as_bytes(), marks: self.marks, hash: self.hash }
+    }
+
+    /// The key as the caller gave it.
+    pub(crate) fn key(&self) -> &[u8] {
+        let prefix = if self.marks.has(Marks::NAMESPACED) { PREFIX_BYTES } else { 0 };
+        self.bytes.as_bytes().get(prefix..).unwrap_or_default()
+    }
+}
+
+/// A key's latest record, if it is neither expired nor a removal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<'a> {
+    pub(crate) view: &'a RecordView<'a>,
+    pub(crate) state: State,
+    pub(crate) status: Status,
+}
+
+impl Known<'_> {
+    /// The version that orders the key for its callers: while it is in progress, the token.
+    pub(crate) fn version(&self) -> Version {
+        match self.view.header.kind {
+            Kind::Started => self.state.token.unwrap_or(self.view.header.version),
+            _ => self.view.header.version,
+        }
+    }
+
+    pub(crate) fn meta(&self) -> Meta {
+        let header = &self.view.header;
+        let done = self.status.is_final();
+        Meta {
+            status: self.status,
+            version: self.version(),
+            attempts: self.state.attempts,
+            first_seen: self.state.first_seen,
+            updated: header.created,
+            completed_at: done.then_some(header.created),
+            deadline: (!done).then_some(self.state.deadline),
+            expires: header.expires.finite(),
+            has_fingerprint: self.state.fingerprint.is_some(),
+            outcome_bytes: self.view.outcome_len(),
+        }
+    }
+}
+
+/// The next record of a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Next<'a> {
+    pub(crate) kind: Kind,
+    /// `None` for a removal, and for a key that is recorded without a lease.
+    pub(crate) state: Option<State>,
+    pub(crate) outcome: &'a [u8],
+    pub(crate) now: Timestamp,
+    pub(crate) expires: Timestamp,
+    /// What records of its bucket have in common, most likely.
+    pub(crate) lifetime_ms: u64,
+}
+
+/// Whether a record that is not final lets a key be recorded without a lease; until when then.
+///
+/// The new record lives as long as the one it follows: that one would count again otherwise.
+pub(crate) fn admit_check(
+    view: &RecordView<'_>,
+    now: Timestamp,
+    expires: Timestamp,
+) -> Result<Timestamp> {
+    let header = &view.header;
+    if header.kind == Kind::Removed || header.expires <= now {
+        return Ok(expires);
+    }
+    if let (Kind::Started, Some(state)) = (header.kind, view.state()) {
+        if now < state.deadline {
+            return Err(Error::InProgress { deadline_ms: state.deadline.as_millis() });
+        }
+        if state.on_abandon == AbandonPolicy::Hold {
+            return Err(Error::Unresolved);
+        }
+    }
+    Ok(expires.max(header.expires))
+}
+
+/// Calls `then` with the state's bytes and the outcome behind them.
+fn with_payload<T>(state: Option<State>, outcome: &[u8], then: impl FnOnce(&[u8]) -> T) -> T {
+    let Some(state) = state else {
+        return then(outcome);
+    };
+    let state = state.encode();
+    let length = STATE_BYTES + outcome.len();
+    let mut staged = [0; STAGED_BYTES];
+    if let Some(joined) = staged.get_mut(..length) {
+        let (front, back) = joined.split_at_mut(STATE_BYTES);
+        front.copy_from_slice(&state);
+        back.copy_from_slice(outcome);
+        return then(joined);
+    }
+    then(&[&state[..], outcome].concat())
+}
+
+impl Engine {
+    /// Checks and hashes a key, and hands it over with the prefix of its namespace.
+    pub(crate) fn with_key<T>(
+        &self,
+        space: Option<u32>,
+        key: &[u8],
+        then: impl FnOnce(FullKey<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.config.limits.check_key(key)?;
+        let full = |bytes, marks| FullKey { bytes, marks, hash: self.hasher.hash(bytes) };
+        let Some(space) = space else {
+            return then(full(key, Marks::NONE));
+        };
+        let prefix = u64::from(space).to_le_bytes();
+        let mut staged = [0; JOINED_BYTES];
+        if let Some(joined) = staged.get_mut(..PREFIX_BYTES + key.len()) {
+            let (front, back) = joined.split_at_mut(PREFIX_BYTES);
+            front.copy_from_slice(&prefix);
+            back.copy_from_slice(key);
+            return then(full(joined, Marks::NAMESPACED));
+        }
+        then(full(&[&prefix[..], key].concat(), Marks::NAMESPACED))
+    }
+
+    /// What is known of a key that was looked up.
+    ///
+    /// # Errors
+    /// `Corrupt` if a record of a lease has no readable state.
+    pub(crate) fn known<'a>(
+        &self,
+        lookup: &'a Lookup<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Known<'a>>> {
+        let Some(view) = &lookup.record else {
+            return Ok(None);
+        };
+        self.known_of(view, now)
+    }
+
+    /// As [`Engine::known`], of one record.
+    pub(crate) fn known_of<'a>(
+        &self,
+        view: &'a RecordView<'a>,
+        now: Timestamp,
+    ) -> Result<Option<Known<'a>>> {
+        let header = &view.header;
+        if header.kind == Kind::Removed || header.expires <= now {
+            return Ok(None);
+        }
+        let state = match view.state() {
+            Some(state) => state,
+            None if view.is_final() => State::of_unleased(header.created),
+            None => return Err(self.log.corrupt(0, 0, "a lease's record has no state")),
+        };
+        let status = match header.kind {
+            Kind::Completed | Kind::Removed => Status::Completed,
+            Kind::Failed => Status::Failed,
+            Kind::Released => Status::Released,
+            Kind::Started if now < state.deadline => Status::InProgress,
+            Kind::Started if state.on_abandon == AbandonPolicy::Hold => Status::Unknown,
+            Kind::Started => Status::Overdue,
+        };
+        Ok(Some(Known { view, state, status }))
+    }
+
+    /// Appends the key's next record and lets its slot lead there; the record's version.
+    pub(crate) fn write_next(
+        &self,
+        stripe: &mut StripeGuard<'_>,
+        full: FullKey<'_>,
+        (cell, after): (Option<Cell>, Option<Version>),
+        next: &Next<'_>,
+    ) -> Result<Version> {
+        if cell.is_none() {
+            stripe.reserve(|location| self.log.is_dead(location))?;
+        }
+        let marks = if next.state.is_some() { Marks::STATE } else { Marks::NONE };
+        let (location, version) = with_payload(next.state, next.outcome, |outcome| {
+            let draft = Draft {
+                kind: next.kind,
+                marks: full.marks.and(marks),
+                key: full.bytes,
+                outcome,
+                hash: full.hash,
+                created: next.now,
+                expires: next.expires,
+                after,
+            };
+            self.append(&draft, next.lifetime_ms)
+        })?;
+        match cell {
+            Some(cell) => stripe.replace(cell, full.hash, location),
+            None => stripe.place(full.hash, location),
+        }
+        Ok(version)
+    }
+}
