@@ -10,9 +10,12 @@ mod concurrency;
 mod damage;
 mod expiry;
 mod full_disk;
+#[cfg(feature = "async")]
+mod futures;
 mod input;
 mod lease;
 mod places;
 mod semantics;
 mod setup;
+mod wait;
 mod wreck;
