@@ -15,6 +15,7 @@ mod futures;
 mod input;
 mod lease;
 mod places;
+mod protocol;
 mod semantics;
 mod setup;
 mod wait;
