@@ -13,9 +13,11 @@ mod full_disk;
 #[cfg(feature = "async")]
 mod futures;
 mod input;
+mod killed;
 mod lease;
 mod places;
 mod protocol;
+mod race;
 mod semantics;
 mod setup;
 mod wait;
