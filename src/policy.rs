@@ -13,7 +13,7 @@ pub const LEASE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// An outcome up to this many bytes can be completed even if the disk has filled up since the
 /// `begin`, which has reserved the room.
-pub const OUTCOME_BYTES_RESERVED: usize = 1024;
+pub const OUTCOME_BYTES_RESERVED: usize = 256;
 
 /// What happens to the key when a [`Lease`](crate::Lease) is dropped without an ending: by `?`, by
 /// a panic, or with a cancelled future.

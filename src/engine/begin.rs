@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::engine::Engine;
-use crate::engine::claim::{FullKey, Known, Next};
+use crate::engine::claim::{Before, FullKey, Known, Next};
 use crate::engine::lookup::hand_over;
 use crate::error::Result;
 use crate::format::record::Kind;
@@ -72,8 +72,7 @@ impl Engine {
             expires: expiry(now, terms.retention_ms).max(floor),
             lifetime_ms: terms.retention_ms,
         };
-        let place = (lookup.cell, lookup.record.as_ref().map(|view| view.header.version));
-        let version = self.write_next(&mut stripe, full, place, &next)?;
+        let version = self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);
         self.counters().started.fetch_add(1, Ordering::Relaxed);
         let State { attempts: attempt, first_seen, .. } = state;

@@ -3,7 +3,8 @@
 use crate::engine::Engine;
 use crate::engine::lookup::Lookup;
 use crate::error::{Error, Result};
-use crate::format::record::{Kind, Marks};
+use crate::format::location::Location;
+use crate::format::record::{Header, Kind, Marks};
 use crate::format::state::{STATE_BYTES, State};
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
@@ -11,8 +12,8 @@ use crate::log::Draft;
 use crate::log::view::RecordView;
 use crate::meta::{Meta, Status};
 use crate::outcome::Outcome;
-use crate::policy::AbandonPolicy;
-use crate::time::Timestamp;
+use crate::policy::{AbandonPolicy, OUTCOME_BYTES_RESERVED};
+use crate::time::{Timestamp, expiry};
 use crate::version::Version;
 
 /// Bytes that a namespace's number takes in front of its keys.
@@ -92,6 +93,31 @@ impl Known<'_> {
             outcome_bytes: self.view.outcome_len(),
         }
     }
+}
+
+/// What a key's next record follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Before<'a> {
+    cell: Option<Cell>,
+    record: Option<&'a RecordView<'a>>,
+    /// The record that keeps a promise, if it is one.
+    promise: Option<Location>,
+}
+
+impl<'a> Before<'a> {
+    pub(crate) fn of(lookup: &'a Lookup<'_>) -> Self {
+        let record = lookup.record.as_ref();
+        // Records found at open have made their promise to an earlier process.
+        let keeps =
+            record.is_some_and(|view| view.header.kind == Kind::Started && !view.unverified);
+        Self { cell: lookup.cell, record, promise: lookup.location.filter(|_| keeps) }
+    }
+}
+
+/// Bytes promised for a key's completion.
+fn promised_bytes(full: FullKey<'_>) -> u64 {
+    let outcome = STATE_BYTES + OUTCOME_BYTES_RESERVED;
+    Header::record_bytes_max(full.bytes.len() as u64, outcome as u64)
 }
 
 /// The next record of a key.
@@ -213,18 +239,53 @@ impl Engine {
     }
 
     /// Appends the key's next record and lets its slot lead there; the record's version.
+    ///
+    /// A record of a lease makes a promise: there will be room for the completion. Whatever
+    /// follows it ends the promise.
     pub(crate) fn write_next(
         &self,
         stripe: &mut StripeGuard<'_>,
         full: FullKey<'_>,
-        (cell, after): (Option<Cell>, Option<Version>),
+        before: &Before<'_>,
         next: &Next<'_>,
     ) -> Result<Version> {
-        if cell.is_none() {
+        if before.cell.is_none() {
             stripe.reserve(|location| self.log.is_dead(location))?;
         }
+        let promised = promised_bytes(full);
+        let started = next.kind == Kind::Started;
+        if let (true, Some(state)) = (started, next.state) {
+            // The last moment at which it can be completed is that of its own expiry.
+            let latest = expiry(next.expires, state.retention_ms);
+            self.log.promise(promised, latest, next.now)?;
+        }
+        let appended = self.append_next(full, before, next);
+        let (location, version) = appended.inspect_err(|_| {
+            if started {
+                self.log.reserve.take_back(promised);
+            }
+        })?;
+        if started {
+            self.log.reserve.attach(location, promised);
+        }
+        if let Some(kept) = before.promise {
+            self.log.reserve.detach(kept, promised);
+        }
+        match before.cell {
+            Some(cell) => stripe.replace(cell, full.hash, location),
+            None => stripe.place(full.hash, location),
+        }
+        Ok(version)
+    }
+
+    fn append_next(
+        &self,
+        full: FullKey<'_>,
+        before: &Before<'_>,
+        next: &Next<'_>,
+    ) -> Result<(Location, Version)> {
         let marks = if next.state.is_some() { Marks::STATE } else { Marks::NONE };
-        let (location, version) = with_payload(next.state, next.outcome, |outcome| {
+        with_payload(next.state, next.outcome, |outcome| {
             let draft = Draft {
                 kind: next.kind,
                 marks: full.marks.and(marks),
@@ -233,14 +294,17 @@ impl Engine {
                 hash: full.hash,
                 created: next.now,
                 expires: next.expires,
-                after,
+                after: before.record.map(|view| view.header.version),
             };
-            self.append(&draft, next.lifetime_ms)
-        })?;
-        match cell {
-            Some(cell) => stripe.replace(cell, full.hash, location),
-            None => stripe.place(full.hash, location),
-        }
-        Ok(version)
+            // A larger outcome would use up what was promised to other leases.
+            let promised = before.promise.is_some()
+                && next.kind != Kind::Started
+                && next.outcome.len() <= OUTCOME_BYTES_RESERVED;
+            if promised {
+                self.append_promised(&draft, next.lifetime_ms)
+            } else {
+                self.append(&draft, next.lifetime_ms)
+            }
+        })
     }
 }

@@ -7,11 +7,11 @@
 use std::sync::atomic::Ordering;
 
 use crate::engine::Engine;
-use crate::engine::claim::{FullKey, Known, Next};
+use crate::engine::claim::{Before, FullKey, Known, Next};
 use crate::error::{Error, Result};
 use crate::format::record::Kind;
 use crate::format::state::State;
-use crate::index::stripe::{Cell, StripeGuard};
+use crate::index::stripe::StripeGuard;
 use crate::meta::{Meta, Status};
 use crate::record::RecordMeta;
 use crate::time::{Timestamp, expiry};
@@ -57,7 +57,7 @@ impl Engine {
         if known.view.header.kind != Kind::Started || known.version() != token {
             return Err(Error::LeaseLost);
         }
-        let written = self.end(&mut stripe, full, lookup.cell, &known, ending, now)?;
+        let written = self.end(&mut stripe, full, (&Before::of(&lookup), &known), ending, now)?;
         drop(stripe);
         if !matches!(ending, Ending::Renew(_)) {
             self.waiters.wake(full.hash);
@@ -89,7 +89,7 @@ impl Engine {
             Status::Completed | Status::Failed => return Ok(false),
             Status::Overdue | Status::Unknown | Status::Released => {}
         }
-        self.end(&mut stripe, full, lookup.cell, &known, ending, now)?;
+        self.end(&mut stripe, full, (&Before::of(&lookup), &known), ending, now)?;
         drop(stripe);
         self.waiters.wake(full.hash);
         Ok(true)
@@ -100,8 +100,7 @@ impl Engine {
         &self,
         stripe: &mut StripeGuard<'_>,
         full: FullKey<'_>,
-        cell: Option<Cell>,
-        known: &Known<'_>,
+        (before, known): (&Before<'_>, &Known<'_>),
         ending: Ending<'_>,
         now: Timestamp,
     ) -> Result<Written> {
@@ -124,8 +123,7 @@ impl Engine {
         let retention = known.state.retention_ms;
         let expires = expiry(now, retention).max(floor);
         let next = Next { kind, state: Some(state), outcome, now, expires, lifetime_ms: retention };
-        let place = (cell, Some(known.view.header.version));
-        let version = self.write_next(stripe, full, place, &next)?;
+        let version = self.write_next(stripe, full, before, &next)?;
         counter.fetch_add(1, Ordering::Relaxed);
         let meta = RecordMeta {
             version,

@@ -21,6 +21,8 @@ thread_local! {
 /// What is known of a key, while its stripe is locked.
 pub(crate) struct Lookup<'a> {
     pub(crate) cell: Option<Cell>,
+    /// Where the key's latest record lies.
+    pub(crate) location: Option<Location>,
     /// The key's latest record, whether or not it is still live.
     pub(crate) record: Option<RecordView<'a>>,
 }
@@ -80,7 +82,10 @@ impl Engine {
         });
         match damage {
             Some(location) => Err(self.damaged(location)),
-            None => Ok(Lookup { cell: found.map(|(cell, _)| cell), record }),
+            None => {
+                let (cell, location) = found.unzip();
+                Ok(Lookup { cell, location, record })
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub(crate) mod remove;
 pub(crate) mod waiters;
 
 #[cfg(test)]
+mod lease_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

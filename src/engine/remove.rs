@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::engine::Engine;
-use crate::engine::claim::{FullKey, Next};
+use crate::engine::claim::{Before, FullKey, Next};
 use crate::error::Result;
 use crate::format::record::Kind;
 use crate::time::Timestamp;
@@ -41,7 +41,7 @@ impl Engine {
             expires: header.expires,
             lifetime_ms: self.lifetime(),
         };
-        self.write_next(&mut stripe, full, (lookup.cell, Some(header.version)), &next)?;
+        self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);
         self.waiters.wake(full.hash);
         self.counters().removed.fetch_add(1, Ordering::Relaxed);

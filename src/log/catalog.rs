@@ -33,6 +33,8 @@ pub(crate) struct Catalog {
     /// Size of the next segment, by bucket.
     next_bytes: BTreeMap<Timestamp, u64>,
     spare: Option<Prepared>,
+    /// Segments kept for completions on a full disk.
+    reserve: Vec<Prepared>,
     /// A segment being created, for the manifest alone.
     listed_spare: Option<Listed>,
     places: Places,
@@ -47,6 +49,7 @@ impl Catalog {
             open: BTreeMap::new(),
             next_bytes: BTreeMap::new(),
             spare: None,
+            reserve: Vec::new(),
             listed_spare: None,
             places: Places::new(chunks),
             next_number: 1,
@@ -55,17 +58,25 @@ impl Catalog {
 
     /// Claims consecutive blocks in the bucket's open segment, for one cursor.
     pub(crate) fn claim(&mut self, ends: Timestamp, span: u32) -> Option<(Arc<Segment>, u32)> {
-        let segment = self.open.get(&ends)?;
-        let block = segment.claimed.load(Ordering::Acquire);
-        if segment.blocks() - block < span {
+        let segment = self.open.get(&ends)?.clone();
+        let Some(block) = self.claim_in(&segment, span) else {
             if span == 1 {
                 self.open.remove(&ends);
             }
             return None;
+        };
+        Some((segment, block))
+    }
+
+    /// Claims consecutive blocks in a segment, for one cursor.
+    pub(crate) fn claim_in(&self, segment: &Segment, span: u32) -> Option<u32> {
+        let block = segment.claimed.load(Ordering::Acquire);
+        if segment.blocks() - block < span {
+            return None;
         }
         segment.cursors.fetch_add(1, Ordering::AcqRel);
         segment.claimed.store(block + span, Ordering::Release);
-        Some((segment.clone(), block))
+        Some(block)
     }
 
     /// Sizes for the bucket's next segment, with room for `span` blocks: the usual one, and
@@ -182,18 +193,42 @@ impl Catalog {
         self.listed_spare = listed;
     }
 
-    /// The prepared segment is not needed any more.
-    pub(crate) fn discard_spare(&mut self) -> Option<Prepared> {
-        let spare = self.spare.take()?;
-        let first = spare.at / CHUNK_BYTES;
-        self.places.give(first..first + spare.bytes / CHUNK_BYTES);
-        Some(spare)
+    /// Size of the next segment to keep, of which `missing` bytes are needed.
+    pub(crate) fn reserve_bytes(&self, missing: u64) -> u64 {
+        missing.min(self.sizes.max).next_power_of_two().clamp(self.sizes.min, self.sizes.max)
+    }
+
+    pub(crate) fn put_reserve(&mut self, kept: Prepared) {
+        self.reserve.push(kept);
+    }
+
+    /// The smallest kept segment of at least so many bytes.
+    pub(crate) fn take_reserve(&mut self, bytes: u64) -> Option<Prepared> {
+        let fits = self.reserve.iter().enumerate().filter(|(_, kept)| kept.bytes >= bytes);
+        let (index, _) = fits.min_by_key(|(_, kept)| kept.bytes)?;
+        Some(self.reserve.swap_remove(index))
+    }
+
+    /// Adds a segment that is appended to, but not by everybody.
+    pub(crate) fn add_used(&mut self, segment: Arc<Segment>) {
+        self.segments.insert(segment.number, segment);
+    }
+
+    /// The prepared segments are not needed any more.
+    pub(crate) fn discard_unused(&mut self) -> Vec<Prepared> {
+        let unused: Vec<_> = self.reserve.drain(..).chain(self.spare.take()).collect();
+        for prepared in &unused {
+            let first = prepared.at / CHUNK_BYTES;
+            self.places.give(first..first + prepared.bytes / CHUNK_BYTES);
+        }
+        unused
     }
 
     pub(crate) fn manifest(&self, epoch: u32, time: Timestamp, closed: bool) -> Manifest {
-        let spare = self.spare.as_ref().map(|spare| Listed::open(spare.number, spare.bytes));
+        let unused = self.spare.iter().chain(&self.reserve);
+        let unused = unused.map(|unused| Listed::open(unused.number, unused.bytes));
         let segments = self.segments.values().map(|segment| segment.listed());
-        let segments = segments.chain(spare).chain(self.listed_spare).collect();
+        let segments = segments.chain(unused).chain(self.listed_spare).collect();
         Manifest { epoch, closed, time, next_number: self.next_number, segments }
     }
 }

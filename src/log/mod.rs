@@ -12,6 +12,7 @@ pub(crate) mod adopt;
 pub(crate) mod catalog;
 pub(crate) mod lane;
 pub(crate) mod places;
+pub(crate) mod reserve;
 pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod segment;
@@ -33,6 +34,7 @@ use crate::format::record::{Kind, Marks};
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::catalog::{Catalog, Sizes};
 use crate::log::lane::{Cursor, Lane};
+use crate::log::reserve::Reserve;
 use crate::log::segment::Segment;
 use crate::log::table::Table;
 use crate::log::versions::Versions;
@@ -85,6 +87,7 @@ pub(crate) struct Log {
     versions: Versions,
     lanes: Box<[CachePadded<Mutex<Lane>>]>,
     catalog: Mutex<Catalog>,
+    pub(crate) reserve: Reserve,
     blocks_claimed: AtomicU64,
     /// Segments dropped whose places are not free yet.
     unswept: AtomicU64,
@@ -106,6 +109,7 @@ impl Log {
         let space = Space::reserve(bytes(SPACE_BYTES), bytes(SPACE_BYTES_MIN)).map_err(fail)?;
         let chunks = space.len() as u64 / CHUNK_BYTES;
         let table = Table::new(bytes(chunks)).map_err(fail)?;
+        let reserve = Reserve::new(bytes(chunks)).map_err(fail)?;
         let lanes = (0..lanes).map(|_| CachePadded::new(Mutex::new(Lane::default()))).collect();
         let versions = Versions::new(epoch);
         let catalog = Mutex::new(Catalog::new(sizes, chunks));
@@ -118,6 +122,7 @@ impl Log {
             versions,
             lanes,
             catalog,
+            reserve,
             blocks_claimed,
             sealing: Mutex::default(),
             unswept: AtomicU64::new(0),
@@ -239,6 +244,7 @@ impl Log {
         for lane in &self.lanes {
             lane.lock().leave(segment);
         }
+        self.reserve.leave(segment);
     }
 
     /// Ends appending to every segment, of the bucket ending at `ends` or of all.
@@ -270,6 +276,7 @@ impl Log {
         for segment in &segments {
             self.table.clear(segment.chunks());
         }
+        self.forget_promises(&segments);
         let mut catalog = self.catalog.lock();
         for segment in &segments {
             catalog.remove(segment.number);

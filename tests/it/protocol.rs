@@ -361,8 +361,8 @@ impl World<'_> {
             }
             Step::RemoveIf { key, stale } => {
                 let Some(entry) = self.live(key) else { return };
-                let other = self.tokens.iter().map(|(_, token)| *token);
-                let other = other.filter(|token| *token != entry.version).next_back();
+                let mut other = self.tokens.iter().map(|(_, token)| *token);
+                let other = other.rfind(|token| *token != entry.version);
                 let version = if stale { other.unwrap_or(entry.version) } else { entry.version };
                 let same = version == entry.version;
                 assert_eq!(self.store().remove_if([key], version).unwrap(), same);

@@ -24,7 +24,9 @@ fn waiting(store: &Store) -> mpsc::Receiver<Begin> {
     let (sender, receiver) = mpsc::channel();
     let before = store.stats().waiting;
     let other = in_progress(store.begin("a").unwrap());
-    std::thread::spawn(move || sender.send(other.wait(LONG).unwrap()));
+    std::thread::spawn(move || {
+        let _ = sender.send(other.wait(LONG).unwrap());
+    });
     until_waiting(store, before + 1);
     receiver
 }
