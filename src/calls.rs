@@ -11,7 +11,9 @@ use crate::error::Result;
 use crate::lease::release_millis;
 use crate::meta::Meta;
 use crate::policy::{BeginOptions, Policy, lease_millis};
+use crate::record::Receive;
 use crate::store::Store;
+use crate::time::Ttl;
 use crate::version::Version;
 
 /// The keys of one namespace, or those outside of any, under a policy.
@@ -68,6 +70,23 @@ impl Claims<'_> {
     pub(crate) fn peek(&self, key: &[u8]) -> Result<Option<Meta>> {
         let now = self.engine.clock.now();
         self.with_key(key, |full| self.engine.peek(full, now))
+    }
+
+    pub(crate) fn check(
+        &self,
+        key: &[u8],
+        outcome: &[u8],
+        receive: &mut impl Receive,
+    ) -> Result<bool> {
+        let store_lifetime = self.engine.lifetime();
+        let lifetime = self.policy.retention.map_or(Ok(store_lifetime), Ttl::millis)?;
+        let now = self.engine.clock.now();
+        self.with_key(key, |full| self.engine.check_full(full, outcome, lifetime, now, receive))
+    }
+
+    pub(crate) fn get(&self, key: &[u8], receive: &mut impl Receive) -> Result<bool> {
+        let now = self.engine.clock.now();
+        self.with_key(key, |full| self.engine.get_full(full, now, receive))
     }
 
     pub(crate) fn remove(&self, key: &[u8], version: Option<Version>) -> Result<bool> {

@@ -36,10 +36,12 @@ mod lease;
 mod log;
 mod maintainer;
 mod meta;
+mod namespace;
 mod outcome;
 mod policy;
 mod record;
 mod run;
+mod scan;
 mod scope;
 mod stats;
 mod store;
@@ -74,14 +76,16 @@ pub use crate::key::{
 };
 pub use crate::lease::Lease;
 pub use crate::meta::{Meta, Status};
+pub use crate::namespace::Namespace;
 pub use crate::policy::{
     AbandonPolicy, BeginOptions, DropPolicy, LEASE_DEFAULT, LEASE_MAX, OUTCOME_BYTES_RESERVED,
     Policy,
 };
 pub use crate::record::{Record, RecordRef};
 pub use crate::run::{Run, RunError};
+pub use crate::scan::{Scan, Scanned};
 pub use crate::scope::Scope;
-pub use crate::stats::{Maintained, RecoveryReport, Stats};
+pub use crate::stats::{Maintained, NamespaceStats, RecoveryReport, Stats};
 pub use crate::store::{Builder, Store};
 pub use crate::time::{Clock, ManualClock, SystemClock, Timestamp, Ttl};
 pub use crate::version::Version;

@@ -4,8 +4,6 @@
 //! exactly one gets it. The fingerprint is compared before the status is looked at: a request that
 //! is not the same never waits for, and never sees, the outcome of another.
 
-use std::sync::atomic::Ordering;
-
 use crate::engine::Engine;
 use crate::engine::claim::{Before, FullKey, Known, Next};
 use crate::engine::lookup::hand_over;
@@ -74,7 +72,7 @@ impl Engine {
         };
         let version = self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);
-        self.counters().started.fetch_add(1, Ordering::Relaxed);
+        self.count(full, |counters| &counters.started);
         let State { attempts: attempt, first_seen, .. } = state;
         Ok(Begun::Started(Grant { version, attempt, first_seen, deadline }))
     }

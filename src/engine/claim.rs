@@ -41,6 +41,15 @@ pub(crate) struct OwnedKey {
 }
 
 impl FullKey<'_> {
+    /// The number of its namespace, if it has one.
+    pub(crate) fn space(self) -> Option<u32> {
+        if !self.marks.has(Marks::NAMESPACED) {
+            return None;
+        }
+        let prefix = self.bytes.first_chunk::<PREFIX_BYTES>()?;
+        u32::try_from(u64::from_le_bytes(*prefix)).ok()
+    }
+
     pub(crate) fn to_owned(self) -> OwnedKey {
         let mut bytes = Outcome::zeroed(self.bytes.len());
         bytes.as_mut_bytes().copy_from_slice(self.bytes);
@@ -195,6 +204,14 @@ impl Engine {
             return then(full(joined, Marks::NAMESPACED));
         }
         then(full(&[&prefix[..], key].concat(), Marks::NAMESPACED))
+    }
+
+    /// The number of the namespace with this name, which is made where there is none yet.
+    pub(crate) fn space_number(&self, name: &str) -> Result<u32> {
+        // Under a stripe's lock, as close() waits for the stripes and then for nobody.
+        let _stripe = self.index.lock_stripe(0);
+        self.health.check_writable()?;
+        self.log.space_number(name, self.clock.now())
     }
 
     /// What is known of a key that was looked up.

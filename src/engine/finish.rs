@@ -4,10 +4,10 @@
 //! carries the token on, so that one attempt has one token however often it is renewed. Whoever
 //! comes with another token changes nothing.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicU64;
 
-use crate::engine::Engine;
 use crate::engine::claim::{Before, FullKey, Known, Next};
+use crate::engine::{Counters, Engine};
 use crate::error::{Error, Result};
 use crate::format::record::Kind;
 use crate::format::state::State;
@@ -104,19 +104,21 @@ impl Engine {
         ending: Ending<'_>,
         now: Timestamp,
     ) -> Result<Written> {
-        let counters = self.counters();
-        let (kind, outcome, deadline, counter) = match ending {
-            Ending::Complete(outcome) => {
-                (Kind::Completed, outcome, Timestamp::default(), &counters.completed)
-            }
-            Ending::Fail(outcome) => {
-                (Kind::Failed, outcome, Timestamp::default(), &counters.failed)
-            }
-            Ending::Release(after) => {
-                (Kind::Released, &[][..], expiry(now, after), &counters.released)
-            }
-            Ending::Renew(lease) => (Kind::Started, &[][..], expiry(now, lease), &counters.renewed),
-        };
+        let (kind, outcome, deadline, counter): (_, _, _, fn(&Counters) -> &AtomicU64) =
+            match ending {
+                Ending::Complete(outcome) => {
+                    (Kind::Completed, outcome, Timestamp::default(), |counters| &counters.completed)
+                }
+                Ending::Fail(outcome) => {
+                    (Kind::Failed, outcome, Timestamp::default(), |counters| &counters.failed)
+                }
+                Ending::Release(after) => {
+                    (Kind::Released, &[][..], expiry(now, after), |counters| &counters.released)
+                }
+                Ending::Renew(lease) => {
+                    (Kind::Started, &[][..], expiry(now, lease), |counters| &counters.renewed)
+                }
+            };
         let state = State { deadline, token: Some(known.version()), ..known.state };
         // At least as long as the record it follows, which would count again otherwise.
         let floor = known.view.header.expires.max(deadline);
@@ -124,7 +126,7 @@ impl Engine {
         let expires = expiry(now, retention).max(floor);
         let next = Next { kind, state: Some(state), outcome, now, expires, lifetime_ms: retention };
         let version = self.write_next(stripe, full, before, &next)?;
-        counter.fetch_add(1, Ordering::Relaxed);
+        self.count(full, counter);
         let meta = RecordMeta {
             version,
             created: now,

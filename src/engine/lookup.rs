@@ -118,7 +118,7 @@ impl Engine {
 
     /// Checks every byte of a record that this process has not written.
     #[cold]
-    fn is_sound(&self, location: Location, view: &RecordView<'_>) -> bool {
+    pub(crate) fn is_sound(&self, location: Location, view: &RecordView<'_>) -> bool {
         CHECKED.with_borrow_mut(|buffer| self.log.verify(location, view, &self.hasher, buffer))
     }
 

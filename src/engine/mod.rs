@@ -21,8 +21,10 @@ pub(crate) mod health;
 pub(crate) mod lookup;
 pub(crate) mod maintain;
 pub(crate) mod open;
+pub(crate) mod plain;
 pub(crate) mod recover;
 pub(crate) mod remove;
+pub(crate) mod scan;
 pub(crate) mod waiters;
 
 #[cfg(test)]
@@ -30,19 +32,20 @@ mod lease_tests;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
 use crate::config::Config;
+use crate::engine::claim::FullKey;
 use crate::engine::expire::Sweeper;
 use crate::engine::health::Health;
 use crate::engine::waiters::Waiters;
 use crate::index::Index;
 use crate::key::KeyHasher;
 use crate::log::Log;
-use crate::stats::{RecoveryReport, Stats};
+use crate::stats::{NamespaceStats, RecoveryReport, Stats};
 use crate::sys::sync::Mutex;
 use crate::time::EngineClock;
 use crate::wheel::Wheel;
@@ -62,6 +65,8 @@ pub(crate) struct Engine {
     sweeper: Mutex<Sweeper>,
     pub(crate) waiters: Arc<Waiters>,
     counters: Box<[CachePadded<Counters>]>,
+    /// By the namespace's number; made when one first counts something.
+    space_counters: Box<[OnceLock<Box<Counters>>]>,
     pub(crate) recovery: RecoveryReport,
 }
 
@@ -87,6 +92,38 @@ impl Engine {
         #[expect(clippy::indexing_slicing, reason = "the remainder is below the length")]
         let counters = &self.counters[lane];
         counters
+    }
+
+    /// Counts something that was done to a key, for the store and for the key's namespace.
+    #[inline]
+    fn count(&self, full: FullKey<'_>, of: fn(&Counters) -> &AtomicU64) {
+        of(self.counters()).fetch_add(1, Ordering::Relaxed);
+        if let Some(counters) = full.space().and_then(|number| self.counters_of(number)) {
+            of(counters).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn counters_of(&self, space: u32) -> Option<&Counters> {
+        let counters = self.space_counters.get(usize::try_from(space).ok()?)?;
+        Some(counters.get_or_init(Box::default))
+    }
+
+    /// What was done to the keys of a namespace.
+    pub(crate) fn space_stats(&self, space: u32) -> NamespaceStats {
+        let Some(counters) = self.counters_of(space) else {
+            return NamespaceStats::default();
+        };
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        NamespaceStats {
+            checks_new: of(&counters.new),
+            checks_duplicate: of(&counters.duplicate),
+            removals: of(&counters.removed),
+            leases_started: of(&counters.started),
+            leases_completed: of(&counters.completed),
+            leases_failed: of(&counters.failed),
+            leases_released: of(&counters.released),
+            leases_renewed: of(&counters.renewed),
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {

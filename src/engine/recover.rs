@@ -38,6 +38,7 @@ impl Engine {
     /// Fills index and wheel from the segments that the manifest lists.
     pub(crate) fn recover(&mut self, manifest: &Manifest) -> Result<()> {
         self.log.raise_number(manifest.next_number);
+        self.log.restore_spaces(manifest.spaces.clone());
         self.recovery.debris = self.log.remove_debris(&manifest.segments)?;
         let now = self.clock.now();
         let mut tasks = Vec::new();

@@ -3,8 +3,6 @@
 //! A removal is a record of its own, which lives as long as what it removes: as long as the
 //! removed record could be found again by a restart, so can its removal, with a higher version.
 
-use std::sync::atomic::Ordering;
-
 use crate::engine::Engine;
 use crate::engine::claim::{Before, FullKey, Next};
 use crate::error::Result;
@@ -44,7 +42,7 @@ impl Engine {
         self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);
         self.waiters.wake(full.hash);
-        self.counters().removed.fetch_add(1, Ordering::Relaxed);
+        self.count(full, |counters| &counters.removed);
         Ok(true)
     }
 }

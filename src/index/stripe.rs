@@ -175,6 +175,17 @@ impl<'a> StripeGuard<'a> {
         swept
     }
 
+    /// Visits every location that a slot leads to.
+    pub(crate) fn each(&self, mut visit: impl FnMut(Location)) {
+        for number in 0..self.shape.lines() {
+            for cell in self.line(number).map_or(&[][..], |line| &line.0) {
+                if let Some(location) = Slot::load(cell).location() {
+                    visit(location);
+                }
+            }
+        }
+    }
+
     /// Slots that hold a location.
     pub(crate) fn held(&self) -> u64 {
         u64::from(self.counts.held)

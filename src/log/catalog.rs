@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES};
-use crate::format::manifest::{Listed, Manifest};
+use crate::format::manifest::{Listed, Manifest, Space};
 use crate::log::places::Places;
 use crate::log::segment::{Prepared, Segment};
 use crate::time::Timestamp;
@@ -39,6 +39,8 @@ pub(crate) struct Catalog {
     listed_spare: Option<Listed>,
     places: Places,
     next_number: u64,
+    /// All namespaces, in order of their numbers.
+    pub(crate) spaces: Vec<Space>,
 }
 
 impl Catalog {
@@ -53,6 +55,7 @@ impl Catalog {
             listed_spare: None,
             places: Places::new(chunks),
             next_number: 1,
+            spaces: Vec::new(),
         }
     }
 
@@ -229,6 +232,7 @@ impl Catalog {
         let unused = unused.map(|unused| Listed::open(unused.number, unused.bytes));
         let segments = self.segments.values().map(|segment| segment.listed());
         let segments = segments.chain(unused).chain(self.listed_spare).collect();
-        Manifest { epoch, closed, time, next_number: self.next_number, segments }
+        let (next_number, spaces) = (self.next_number, self.spaces.clone());
+        Manifest { epoch, closed, time, next_number, spaces, segments }
     }
 }

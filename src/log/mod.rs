@@ -16,6 +16,7 @@ pub(crate) mod reserve;
 pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod segment;
+pub(crate) mod spaces;
 pub(crate) mod table;
 pub(crate) mod versions;
 pub(crate) mod view;
