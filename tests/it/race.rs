@@ -19,7 +19,8 @@ fn rounds() -> u64 {
     given.and_then(|text| text.parse().ok()).unwrap_or(2_000)
 }
 
-/// powertools-lambda-python#245 let an expired record's key be worked on without claiming it again.
+/// aws-powertools/powertools-lambda-python#245 let an expired record's key be worked on without
+/// claiming it again.
 #[test]
 fn of_64_threads_on_one_expiring_key_one_wins_each_round() {
     let (directory, clock) = (directory(), clock());

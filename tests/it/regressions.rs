@@ -144,7 +144,7 @@ fn an_owner_that_panics_or_is_dropped_leaves_nobody_waiting_for_ever() {
 
 /// aws-powertools/powertools-lambda-python#1038: a holder that ended early blocked its key until
 /// the retention was over. #4759: a lease of zero was taken for none, and never ended.
-/// trendyol/idempotency-spring-boot-starter#11: one time for lease and retention.
+/// benhendayoussef/idempotency-spring-boot-starter#11: one time for lease and retention.
 #[test]
 fn a_lease_is_bounded_and_apart_from_the_retention() {
     let (directory, clock) = (directory(), clock());
@@ -173,7 +173,7 @@ fn a_lease_may_outlast_its_caller_and_its_effect_be_held_as_unknown() {
     assert!(matches!(store.begin("a").unwrap(), Begin::Unknown(_)));
 }
 
-/// johanhaleby/occurrent#661: a holder that was replaced cleaned up after its successor.
+/// johanhaleby/occurrent#661: a token was made with each lease, and nothing compared it.
 #[test]
 fn a_replaced_holder_cannot_touch_its_successors_lease_in_any_way() {
     let (directory, clock) = (directory(), clock());
