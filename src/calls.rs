@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::begin::{Begin, begin_full};
 use crate::engine::Engine;
+use crate::engine::check::GROUP;
 use crate::engine::claim::FullKey;
 use crate::engine::finish::{Ending, Written};
 use crate::error::Result;
-use crate::lease::release_millis;
+use crate::lease::{Lease, release_millis};
 use crate::meta::Meta;
 use crate::policy::{BeginOptions, Policy, lease_millis};
 use crate::record::Receive;
@@ -44,10 +45,20 @@ impl Claims<'_> {
         answers.clear();
         let terms = self.policy.terms(options, self.engine.lifetime())?;
         let now = self.engine.clock.now();
-        for key in keys {
-            let begun =
-                self.with_key(key.as_ref(), |full| begin_full(self.engine, full, &terms, now));
-            answers.push(begun?);
+        answers.reserve(keys.len());
+        for group in keys.chunks(GROUP) {
+            if self.space.is_some() {
+                for key in group {
+                    let begin = |full: FullKey<'_>| begin_full(self.engine, full, &terms, now);
+                    answers.push(self.with_key(key.as_ref(), begin)?);
+                }
+                continue;
+            }
+            let hashes = self.engine.fetch_ahead(group.iter().map(AsRef::as_ref));
+            for (key, hash) in group.iter().zip(hashes) {
+                let begin = |full: FullKey<'_>| begin_full(self.engine, full, &terms, now);
+                answers.push(self.engine.with_hashed(key.as_ref(), hash, begin)?);
+            }
         }
         Ok(())
     }
@@ -157,10 +168,40 @@ impl Store {
         self.claims().begin_many(keys, &options, answers)
     }
 
+    /// Completes many leases in their order, each as [`Lease::complete`] would, with memory fetched
+    /// for many at once.
+    ///
+    /// ```
+    /// use oncelog::{Begin, BeginOptions, Store};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::open(directory.path())?;
+    /// let mut answers = Vec::new();
+    /// store.begin_many(&["a", "b"], BeginOptions::new(), &mut answers)?;
+    /// let leases = answers.into_iter().filter_map(Begin::started);
+    /// let mut work: Vec<_> = leases.map(|lease| (lease, "done")).collect();
+    /// store.complete_many(&mut work)?;
+    /// assert!(work.iter().all(|(lease, _)| lease.is_over()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Lease::complete`], for the first lease that fails. Those before it are completed, and
+    /// [`Lease::is_over`] tells them from the others; those after it were not tried.
+    pub fn complete_many<O: AsRef<[u8]>>(&self, items: &mut [(Lease, O)]) -> Result<()> {
+        for group in items.chunks_mut(GROUP) {
+            group.iter().for_each(|(lease, _)| lease.fetch());
+            for (lease, outcome) in group {
+                lease.complete(outcome)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Completes the lease with this version, from another thread or after a restart.
     ///
     /// # Errors
-    /// As [`Lease::complete`](crate::Lease::complete).
+    /// As [`Lease::complete`].
     pub fn complete_by(
         &self,
         key: impl AsRef<[u8]>,
@@ -171,10 +212,10 @@ impl Store {
         Ok(self.claims().finish(key.as_ref(), version, ending)?.meta.version)
     }
 
-    /// Fails the lease with this version, as [`Lease::fail`](crate::Lease::fail).
+    /// Fails the lease with this version, as [`Lease::fail`].
     ///
     /// # Errors
-    /// As [`Lease::complete`](crate::Lease::complete).
+    /// As [`Lease::complete`].
     pub fn fail_by(
         &self,
         key: impl AsRef<[u8]>,
@@ -185,10 +226,10 @@ impl Store {
         Ok(self.claims().finish(key.as_ref(), version, ending)?.meta.version)
     }
 
-    /// Releases the lease with this version, as [`Lease::release`](crate::Lease::release).
+    /// Releases the lease with this version, as [`Lease::release`].
     ///
     /// # Errors
-    /// As [`Lease::release`](crate::Lease::release).
+    /// As [`Lease::release`].
     pub fn release_by(
         &self,
         key: impl AsRef<[u8]>,
@@ -199,11 +240,11 @@ impl Store {
         self.claims().finish(key.as_ref(), version, ending).map(|_| ())
     }
 
-    /// Renews the lease with this version, as [`Lease::renew`](crate::Lease::renew): the work may
+    /// Renews the lease with this version, as [`Lease::renew`]: the work may
     /// go on in one thread while another keeps its lease alive.
     ///
     /// # Errors
-    /// As [`Lease::renew`](crate::Lease::renew).
+    /// As [`Lease::renew`].
     pub fn renew_by(
         &self,
         key: impl AsRef<[u8]>,
@@ -219,7 +260,7 @@ impl Store {
     ///
     /// # Errors
     /// [`InProgress`](crate::Error::InProgress) while somebody holds a lease; else as
-    /// [`Lease::complete`](crate::Lease::complete).
+    /// [`Lease::complete`].
     pub fn resolve(&self, key: impl AsRef<[u8]>, outcome: impl AsRef<[u8]>) -> Result<bool> {
         self.claims().resolve(key.as_ref(), Ending::Complete(outcome.as_ref()))
     }

@@ -50,6 +50,7 @@ pub struct Lease {
     grant: Grant,
     /// What dropping does; `None` once the lease was ended, or its effect certainly happened.
     on_drop: Option<DropPolicy>,
+    over: bool,
 }
 
 impl Lease {
@@ -59,7 +60,7 @@ impl Lease {
         grant: Grant,
         on_drop: DropPolicy,
     ) -> Self {
-        Self { engine, key, grant, on_drop: Some(on_drop) }
+        Self { engine, key, grant, on_drop: Some(on_drop), over: false }
     }
 
     /// The fencing token: greater than that of every earlier lease on the key, also across
@@ -98,6 +99,17 @@ impl Lease {
     #[must_use]
     pub fn key(&self) -> &[u8] {
         self.key.key()
+    }
+
+    /// True once it was completed, failed or released here.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Starts loading what ending it will touch.
+    pub(crate) fn fetch(&self) {
+        self.engine.fetch(self.key.full());
     }
 
     /// Moves the deadline to `length` from now.
@@ -149,6 +161,7 @@ impl Lease {
     pub fn release(&mut self, retry_after: Option<Duration>) -> Result<()> {
         self.end(Ending::Release(release_millis(retry_after)?))?;
         self.on_drop = None;
+        self.over = true;
         Ok(())
     }
 
@@ -161,7 +174,9 @@ impl Lease {
     fn conclude(&mut self, ending: Ending<'_>) -> Result<Written> {
         // Whoever comes with an outcome has had the effect: the key is not to be given back.
         self.on_drop = None;
-        self.end(ending)
+        let written = self.end(ending)?;
+        self.over = true;
+        Ok(written)
     }
 
     fn end(&self, ending: Ending<'_>) -> Result<Written> {

@@ -14,7 +14,7 @@ use crate::record::Receive;
 use crate::time::{Timestamp, expiry};
 
 /// Keys whose cache lines are fetched together: enough to keep all of a core's miss buffers busy.
-const GROUP: usize = 32;
+pub(crate) const GROUP: usize = 32;
 
 impl Engine {
     /// Records the key unless it is known; true when it was new. A duplicate goes to `receive`.
@@ -148,7 +148,7 @@ impl Engine {
     /// the records that the lines lead to, and the same for searches that overflow into a second
     /// line, as every third does.
     #[inline]
-    fn fetch_ahead<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> [KeyHash; GROUP] {
+    pub(crate) fn fetch_ahead<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> [KeyHash; GROUP] {
         let mut hashes = [KeyHash::from_u64(0); GROUP];
         let mut count = 0;
         for (slot, key) in hashes.iter_mut().zip(keys) {

@@ -1,11 +1,13 @@
 //! What the calls of the lease protocol share: the full key, what is known of it, its next record.
 
 use crate::engine::Engine;
+use crate::engine::append::lane_of_thread;
 use crate::engine::lookup::Lookup;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
 use crate::format::record::{Header, Kind, Marks};
 use crate::format::state::{STATE_BYTES, State};
+use crate::index::Peek;
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
 use crate::log::Draft;
@@ -206,6 +208,25 @@ impl Engine {
         then(full(&[&prefix[..], key].concat(), Marks::NAMESPACED))
     }
 
+    /// Hands over a key outside of any namespace that was hashed with others.
+    pub(crate) fn with_hashed<T>(
+        &self,
+        key: &[u8],
+        hash: KeyHash,
+        then: impl FnOnce(FullKey<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.config.limits.check_key(key)?;
+        then(FullKey { bytes: key, marks: Marks::NONE, hash })
+    }
+
+    /// Starts loading what deciding on a key will touch.
+    pub(crate) fn fetch(&self, full: FullKey<'_>) {
+        self.index.prefetch_line(full.hash);
+        if let Peek::At(location) = self.index.peek(full.hash, 0) {
+            self.log.prefetch(location);
+        }
+    }
+
     /// The number of the namespace with this name, which is made where there is none yet.
     pub(crate) fn space_number(&self, name: &str) -> Result<u32> {
         // Under a stripe's lock, as close() waits for the stripes and then for nobody.
@@ -269,24 +290,24 @@ impl Engine {
         if before.cell.is_none() {
             stripe.reserve(|location| self.log.is_dead(location))?;
         }
-        let promised = promised_bytes(full);
+        let (lane, promised) = (lane_of_thread(), promised_bytes(full));
         let started = next.kind == Kind::Started;
         if let (true, Some(state)) = (started, next.state) {
             // The last moment at which it can be completed is that of its own expiry.
             let latest = expiry(next.expires, state.retention_ms);
-            self.log.promise(promised, latest, next.now)?;
+            self.log.promise(lane, promised, latest, next.now)?;
         }
         let appended = self.append_next(full, before, next);
         let (location, version) = appended.inspect_err(|_| {
             if started {
-                self.log.reserve.take_back(promised);
+                self.log.reserve.take_back(lane, promised);
             }
         })?;
         if started {
             self.log.reserve.attach(location, promised);
         }
         if let Some(kept) = before.promise {
-            self.log.reserve.detach(kept, promised);
+            self.log.reserve.detach(lane, kept, promised);
         }
         match before.cell {
             Some(cell) => stripe.replace(cell, full.hash, location),

@@ -110,7 +110,7 @@ impl Log {
         let space = Space::reserve(bytes(SPACE_BYTES), bytes(SPACE_BYTES_MIN)).map_err(fail)?;
         let chunks = space.len() as u64 / CHUNK_BYTES;
         let table = Table::new(bytes(chunks)).map_err(fail)?;
-        let reserve = Reserve::new(bytes(chunks)).map_err(fail)?;
+        let reserve = Reserve::new(bytes(chunks), lanes).map_err(fail)?;
         let lanes = (0..lanes).map(|_| CachePadded::new(Mutex::new(Lane::default()))).collect();
         let versions = Versions::new(epoch);
         let catalog = Mutex::new(Catalog::new(sizes, chunks));

@@ -1,10 +1,13 @@
 //! Room kept back for completions, so that a full disk cannot keep finished work from being told.
 //!
 //! Every lease that is given out promises room for its completion. Promises are counted in total
-//! and for each chunk that the lease's record lies in: when the record is superseded, or expires
+//! and for each block that the lease's record lies in: when the record is superseded, or expires
 //! with its segment, its promise ends. For twice the promised bytes segments are prepared ahead
 //! and kept, allocated and listed but unused. Twice, as a record does not begin in a block that
 //! has no room for it.
+//!
+//! A block has one lane, and lanes take from the total in larger amounts, so that threads that
+//! begin and end leases do not meet at one counter.
 //!
 //! Only when a completion finds no room elsewhere is a kept segment opened. All of them then go to
 //! one cursor in it, whatever their buckets, so that no room is lost between buckets: its end is
@@ -13,6 +16,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
 
 use crate::error::{Error, Result};
 use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES};
@@ -26,16 +31,21 @@ use crate::sys::sync::Mutex;
 use crate::time::Timestamp;
 use crate::version::Version;
 
+/// What a lane takes from the total, and gives back, at a time.
+const CREDIT_BYTES: u64 = 16 << 10;
 /// Kept beyond what is promised: the blocks that a segment ends with may be of no use.
 const SLACK_BYTES: u64 = 4 * BLOCK_BYTES;
 
 /// What is promised and what is kept.
 #[derive(Debug)]
 pub(crate) struct Reserve {
+    /// Promised to leases, and taken by lanes for the next ones.
     promised: AtomicU64,
     kept: AtomicU64,
-    /// Promised bytes by the chunk that the lease's record lies in.
-    by_chunk: Arena,
+    /// What each lane has taken and not promised yet.
+    credits: Box<[CachePadded<AtomicU64>]>,
+    /// Promised bytes by the block that the lease's record lies in.
+    by_block: Arena,
     /// The latest expiry that a promised completion may have.
     latest_ms: AtomicU64,
     open: Mutex<Open>,
@@ -58,48 +68,65 @@ pub(crate) struct Urgent {
 }
 
 impl Reserve {
-    pub(crate) fn new(chunks: usize) -> std::io::Result<Self> {
-        let lines = chunks.div_ceil(LINE_SLOTS);
+    pub(crate) fn new(chunks: usize, lanes: usize) -> std::io::Result<Self> {
+        let lines = (chunks * BLOCKS_PER_CHUNK).div_ceil(LINE_SLOTS);
         Ok(Self {
             promised: AtomicU64::new(0),
             kept: AtomicU64::new(0),
-            by_chunk: Arena::reserve(lines, lines)?,
+            credits: (0..lanes).map(|_| CachePadded::default()).collect(),
+            by_block: Arena::reserve(lines, lines)?,
             latest_ms: AtomicU64::new(0),
             open: Mutex::default(),
         })
     }
 
-    fn chunk(&self, chunk: u64) -> Option<&AtomicU64> {
-        let chunk = usize::try_from(chunk).ok()?;
-        self.by_chunk.line(chunk / LINE_SLOTS)?.0.get(chunk % LINE_SLOTS)
+    fn block(&self, block: u64) -> Option<&AtomicU64> {
+        let block = usize::try_from(block).ok()?;
+        self.by_block.line(block / LINE_SLOTS)?.0.get(block % LINE_SLOTS)
+    }
+
+    /// Takes bytes out of what the lane has taken from the total; false if it has too few.
+    fn spend(&self, lane: usize, bytes: u64) -> bool {
+        let credit = self.credits.get(lane % self.credits.len());
+        let less = |credit: u64| credit.checked_sub(bytes);
+        credit.is_some_and(|credit| {
+            credit.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+        })
+    }
+
+    /// Lets the lane promise the bytes anew; what is more than it needs goes back to the total.
+    pub(crate) fn take_back(&self, lane: usize, bytes: u64) {
+        let Some(credit) = self.credits.get(lane % self.credits.len()) else { return };
+        if credit.fetch_add(bytes, Ordering::SeqCst) + bytes > 2 * CREDIT_BYTES {
+            let excess = bytes.max(CREDIT_BYTES);
+            if self.spend(lane, excess) {
+                self.promised.fetch_sub(excess, Ordering::SeqCst);
+            }
+        }
     }
 
     /// The promise is kept by the lease's record at `location`.
     pub(crate) fn attach(&self, location: Location, bytes: u64) {
-        if let Some(chunk) = self.chunk(location.chunk()) {
-            chunk.fetch_add(bytes, Ordering::SeqCst);
+        if let Some(block) = self.block(location.bytes() / BLOCK_BYTES) {
+            block.fetch_add(bytes, Ordering::SeqCst);
         }
     }
 
     /// The promise kept by the record at `location` has ended.
-    pub(crate) fn detach(&self, location: Location, bytes: u64) {
-        let Some(chunk) = self.chunk(location.chunk()) else { return };
+    pub(crate) fn detach(&self, lane: usize, location: Location, bytes: u64) {
+        let Some(block) = self.block(location.bytes() / BLOCK_BYTES) else { return };
         // Less than that is left where the segment was dropped meanwhile: then it is settled.
         let left = |all: u64| Some(all.saturating_sub(bytes));
-        if let Ok(before) = chunk.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
-            self.promised.fetch_sub(before.min(bytes), Ordering::SeqCst);
+        if let Ok(before) = block.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
+            self.take_back(lane, before.min(bytes));
         }
-    }
-
-    /// A promise that was made and that no record keeps has ended.
-    pub(crate) fn take_back(&self, bytes: u64) {
-        self.promised.fetch_sub(bytes, Ordering::SeqCst);
     }
 
     /// The records in these chunks are forgotten, and with them what they kept.
     pub(crate) fn forget(&self, chunks: Range<u64>) {
-        for chunk in chunks.filter_map(|chunk| self.chunk(chunk)) {
-            let bytes = chunk.swap(0, Ordering::SeqCst);
+        let blocks = chunks.start * BLOCKS_PER_CHUNK as u64..chunks.end * BLOCKS_PER_CHUNK as u64;
+        for block in blocks.filter_map(|block| self.block(block)) {
+            let bytes = block.swap(0, Ordering::SeqCst);
             self.promised.fetch_sub(bytes, Ordering::SeqCst);
         }
     }
@@ -114,7 +141,8 @@ impl Reserve {
     /// Bytes promised to leases under way.
     #[cfg(test)]
     pub(crate) fn promised(&self) -> u64 {
-        self.promised.load(Ordering::SeqCst)
+        let credits = self.credits.iter().map(|credit| credit.load(Ordering::SeqCst));
+        self.promised.load(Ordering::SeqCst) - credits.sum::<u64>()
     }
 
     fn missing(&self) -> u64 {
@@ -128,16 +156,38 @@ impl Log {
     ///
     /// # Errors
     /// `Full` if it cannot be kept; nothing is promised then.
-    pub(crate) fn promise(&self, bytes: u64, latest: Timestamp, now: Timestamp) -> Result<()> {
+    #[inline]
+    pub(crate) fn promise(
+        &self,
+        lane: usize,
+        bytes: u64,
+        latest: Timestamp,
+        now: Timestamp,
+    ) -> Result<()> {
         let reserve = &self.reserve;
         if reserve.latest_ms.load(Ordering::Relaxed) < latest.as_millis() {
             reserve.latest_ms.fetch_max(latest.as_millis(), Ordering::SeqCst);
         }
-        reserve.promised.fetch_add(bytes, Ordering::SeqCst);
-        if reserve.missing() == 0 {
+        if reserve.spend(lane, bytes) { Ok(()) } else { self.promise_more(lane, bytes, now) }
+    }
+
+    /// Promises the bytes, with some ahead for the lane.
+    #[cold]
+    fn promise_more(&self, lane: usize, bytes: u64, now: Timestamp) -> Result<()> {
+        let reserve = &self.reserve;
+        reserve.promised.fetch_add(bytes + CREDIT_BYTES, Ordering::SeqCst);
+        let kept = if reserve.missing() == 0 { Ok(()) } else { self.keep_more(now) };
+        if kept.is_err() {
+            reserve.promised.fetch_sub(CREDIT_BYTES, Ordering::SeqCst);
+            // It may do without anything ahead.
+            if reserve.missing() > 0 {
+                reserve.promised.fetch_sub(bytes, Ordering::SeqCst);
+                return kept;
+            }
             return Ok(());
         }
-        self.keep_more(now).inspect_err(|_| reserve.take_back(bytes))
+        reserve.take_back(lane, CREDIT_BYTES);
+        Ok(())
     }
 
     /// Prepares segments until enough is kept.
@@ -212,5 +262,8 @@ impl Log {
         }
     }
 }
+
+/// A chunk has 16 blocks.
+const BLOCKS_PER_CHUNK: usize = (CHUNK_BYTES / BLOCK_BYTES) as usize;
 
 const _: () = assert!(SLACK_BYTES < CHUNK_BYTES);

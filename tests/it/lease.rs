@@ -348,3 +348,21 @@ fn a_batch_begins_each_key_as_a_single_call_would() {
     assert_eq!(answers.len(), 1);
     assert!(store.peek("c").unwrap().is_none());
 }
+
+#[test]
+fn a_batch_of_completions_stops_at_the_first_that_fails() {
+    let (directory, clock) = (directory(), clock());
+    let store = open(directory.path(), &clock);
+    let mut answers = Vec::new();
+    let keys: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    store.begin_many(&keys, BeginOptions::new(), &mut answers).unwrap();
+    let leases = answers.into_iter().filter_map(Begin::started);
+    let mut work: Vec<(Lease, String)> = leases.zip(keys.clone()).collect();
+    store.remove("50").unwrap();
+    assert!(is_lost(store.complete_many(&mut work)));
+    assert!(work.iter().enumerate().all(|(at, (lease, _))| lease.is_over() == (at < 50)));
+    store.complete_many(&mut work.split_off(51)).unwrap();
+    for (at, key) in keys.iter().enumerate().filter(|(at, _)| *at != 50) {
+        assert_eq!(completed(store.begin(key).unwrap()).outcome(), key.as_bytes(), "{at}");
+    }
+}
