@@ -12,6 +12,7 @@ mod expiry;
 mod full_disk;
 #[cfg(feature = "async")]
 mod futures;
+mod history;
 mod input;
 mod killed;
 mod lease;
