@@ -16,6 +16,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Work that is yet to be done is claimed with [`Store::begin`]: one caller at a time gets a
+//! [`Lease`], the others wait, and all get the outcome that it completes with. [`Store::run`] does
+//! the whole of it. [`Namespace`]s give keys a policy of their own. The feature `async` adds
+//! futures, for any runtime.
+//!
 //! Start with [`Store`] and [`Builder`]; [`docs`] has the specification of the files, the promises
 //! of each call, the architecture, the reasons, and the measurements.
 

@@ -226,3 +226,20 @@ fn a_begin_or_completion_that_found_no_room_has_changed_nothing() {
     assert_eq!(outcome(&engine, "a"), Some(large));
     assert_eq!(started(begin(&engine, &other, 10 * MINUTE)).attempt, 1);
 }
+
+#[test]
+fn room_kept_by_a_process_that_was_killed_is_given_back_by_the_next_open() {
+    let bench = Bench::new();
+    for _ in 0..3 {
+        let engine = bench.open();
+        for number in 0..5_000 {
+            // Left as they are: room for their completions is kept when the store goes away.
+            let _ = begin(&engine, &number.to_string(), MINUTE).unwrap();
+        }
+        assert!(bench.disk.count(".seg") >= 4, "{}", bench.disk.count(".seg"));
+        bench.clock.advance(Duration::from_millis(2 * MINUTE));
+    }
+    let engine = bench.open();
+    assert_eq!(bench.disk.count(".seg"), 0);
+    drop(engine);
+}

@@ -72,9 +72,10 @@ impl Engine {
             counters,
             recovery: report,
         };
-        engine.recover(&manifest)?;
+        let unused = engine.recover(&manifest)?;
         // From here on the epoch is in use; nothing was answered before.
         engine.log.save_manifest(engine.clock.now(), false)?;
+        engine.log.remove_unused(&unused)?;
         Ok(engine)
     }
 

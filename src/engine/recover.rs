@@ -36,15 +36,19 @@ enum Task {
 
 impl Engine {
     /// Fills index and wheel from the segments that the manifest lists.
-    pub(crate) fn recover(&mut self, manifest: &Manifest) -> Result<()> {
+    ///
+    /// Returns the numbers of those that were never used. Their files can be removed once another
+    /// manifest is written.
+    pub(crate) fn recover(&mut self, manifest: &Manifest) -> Result<Vec<u64>> {
         self.log.raise_number(manifest.next_number);
         self.log.restore_spaces(manifest.spaces.clone());
         self.recovery.debris = self.log.remove_debris(&manifest.segments)?;
         let now = self.clock.now();
         let mut tasks = Vec::new();
-        let mut expired = Vec::new();
+        let (mut expired, mut unused) = (Vec::new(), Vec::new());
         for listed in &manifest.segments {
             let Some(segment) = self.log.adopt(listed)? else {
+                unused.push(listed.number);
                 continue;
             };
             self.clock.raise_floor(Timestamp::from_millis(segment.common.created));
@@ -69,7 +73,8 @@ impl Engine {
         self.recovery.torn_bytes = report.torn_bytes;
         self.recovery.damaged = report.damaged.len() as u64;
         self.clock.raise_floor(Timestamp::from_millis(report.created_max));
-        Ok(())
+        self.recovery.debris += unused.len() as u64;
+        Ok(unused)
     }
 
     fn add_tasks(

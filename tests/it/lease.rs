@@ -52,6 +52,21 @@ fn is_lost<T: std::fmt::Debug>(result: Result<T, Error>) -> bool {
 }
 
 #[test]
+fn a_lease_can_be_sent_to_another_thread_and_outlives_its_store_handle() {
+    fn is_free<T: Send + Sync + 'static>(value: T) -> T {
+        value
+    }
+    let (directory, clock) = (directory(), clock());
+    let store = open(directory.path(), &clock);
+    let mut lease = is_free(started(store.begin("a").unwrap()));
+    drop(store);
+    let thread = std::thread::spawn(move || lease.complete("x").map(drop));
+    thread.join().unwrap().unwrap();
+    let store = open(directory.path(), &clock);
+    assert_eq!(completed(store.begin("a").unwrap()).outcome(), b"x");
+}
+
+#[test]
 fn the_first_to_begin_works_and_everybody_after_completion_gets_its_outcome() {
     let (directory, clock) = (directory(), clock());
     let store = open(directory.path(), &clock);

@@ -15,8 +15,12 @@ use crate::args::ExecArgs;
 use crate::exit::{Failure, say};
 use crate::outcome::{OUTPUT_BYTES_MAX, Outcome};
 
-/// Between two looks at a store or a key that is in use.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks at a key that is in progress; each takes the store for a moment.
+const KEY_PAUSE: Duration = Duration::from_millis(100);
+/// Between two tries to open a store that is in use.
+const STORE_PAUSE: Duration = Duration::from_millis(20);
+/// The same for whoever holds a key, and must not lose it to those who look.
+const HOLDER_PAUSE: Duration = Duration::from_millis(2);
 /// Room for an outcome.
 const OUTCOME_BYTES_MAX: usize = 16 << 20;
 
@@ -28,7 +32,7 @@ const NOT_FOUND: u8 = 127;
 const SIGNALLED: i32 = 128;
 
 pub(crate) fn run(arguments: &ExecArgs) -> Result<(), Failure> {
-    let exec = Exec { arguments, until: None };
+    let exec = Exec { arguments, until: None, store_pause: STORE_PAUSE };
     exec.run().map_err(|failure| failure.with_code(OWN_FAILURE))
 }
 
@@ -36,6 +40,7 @@ struct Exec<'a> {
     arguments: &'a ExecArgs,
     /// When waiting for others ends.
     until: Option<Instant>,
+    store_pause: Duration,
 }
 
 impl Exec<'_> {
@@ -50,7 +55,7 @@ impl Exec<'_> {
             closed?;
             match answer {
                 Begin::Started(lease) => return self.execute(lease.version()),
-                Begin::InProgress(_) => self.pause("the key is in progress")?,
+                Begin::InProgress(_) => self.pause(KEY_PAUSE, "the key is in progress")?,
                 Begin::Completed(record) => return replay(record.outcome()),
                 Begin::Mismatch(_) | Begin::Unknown(_) => {
                     return Err(Failure::Runtime(
@@ -86,17 +91,19 @@ impl Exec<'_> {
         loop {
             let builder = Store::builder().outcome_bytes_max(OUTCOME_BYTES_MAX).stripes(64);
             match builder.open(&self.arguments.store) {
-                Err(Error::AlreadyOpen { .. }) => self.pause("the store is in use")?,
+                Err(Error::AlreadyOpen { .. }) => {
+                    self.pause(self.store_pause, "the store is in use")?
+                }
                 opened => return Ok(opened?),
             }
         }
     }
 
-    fn pause(&self, why: &str) -> Result<(), Failure> {
+    fn pause(&self, pause: Duration, why: &str) -> Result<(), Failure> {
         if self.until.is_some_and(|until| now() >= until) {
             return Err(Failure::Runtime(format!("{why}, and the time given with --wait is over")));
         }
-        thread::park_timeout(PAUSE);
+        thread::park_timeout(pause);
         Ok(())
     }
 
@@ -171,7 +178,8 @@ impl Exec<'_> {
     /// Does something to the key. That the lease is lost is told, and no failure: the command has
     /// run, and what it printed and returned is true.
     fn settle(&self, step: impl FnOnce(&Store, &[u8]) -> Result<(), Error>) -> Result<(), Failure> {
-        let patient = Exec { arguments: self.arguments, until: None };
+        let store_pause = HOLDER_PAUSE;
+        let patient = Exec { arguments: self.arguments, until: None, store_pause };
         let store = patient.open()?;
         let done = step(&store, self.arguments.key.as_bytes());
         store.close()?;

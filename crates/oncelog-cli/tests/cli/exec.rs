@@ -1,7 +1,9 @@
 //! `exec`: a command runs once per key, and everybody gets what it printed and its exit code.
 
+use std::collections::HashSet;
 use std::fs;
 use std::process::Child;
+use std::time::Duration;
 
 use super::support::{Done, Place, kill, read_some, run, start};
 
@@ -84,8 +86,8 @@ fn a_killed_run_that_is_held_is_not_repeated() {
 fn a_command_that_outlasts_its_lease_keeps_it() {
     let place = Place::new();
     let (store, file) = (place.text("store"), place.text("runs"));
-    let slow = format!("echo started; sleep 2.5; {}", script(&file, 0));
-    let mut first = start(&exec(&store, &["--lease", "1s"], &slow));
+    let slow = format!("echo started; sleep 5; {}", script(&file, 0));
+    let mut first = start(&exec(&store, &["--lease", "3s"], &slow));
     read_some(first.stdout.as_mut().unwrap(), 8);
     let second = run(&exec(&store, &[], "echo twice"));
     assert_eq!(&second.stdout[..], b"started\nout\n", "{}", second.stderr);
@@ -120,4 +122,28 @@ fn a_command_that_cannot_run_or_is_ended_by_a_signal_leaves_its_key_free() {
     let ended = run(&exec(&store, &[], "kill -TERM $$"));
     assert!(ended.failure(143).contains("signal 15"));
     assert_eq!(run(&exec(&store, &[], "echo x")).quiet_success(), b"x\n");
+}
+
+#[test]
+fn callers_killed_at_random_leave_one_outcome_for_all_others() {
+    let place = Place::new();
+    let store = place.text("store");
+    let mut outputs = HashSet::new();
+    for round in 0..4_u64 {
+        // Each run prints something of its own, so that two recorded runs would be noticed.
+        let script = "sleep 0.05; echo $$";
+        let children: Vec<Child> =
+            (0..6).map(|_| start(&exec(&store, &["--lease", "3s"], script))).collect();
+        for (number, mut child) in children.into_iter().enumerate() {
+            if number % 2 == 0 && round < 3 {
+                std::thread::park_timeout(Duration::from_millis(7 * (round + 1)));
+                kill(&mut child);
+                continue;
+            }
+            let done = end_of(child);
+            assert_eq!(done.code, Some(0), "{}", done.stderr);
+            outputs.insert(done.stdout);
+        }
+        assert_eq!(outputs.len(), 1, "in round {round}");
+    }
 }
