@@ -80,7 +80,12 @@ impl Engine {
         };
         let (location, _version) = self.append(&draft, lifetime)?;
         match lookup.cell {
-            Some(cell) => stripe.replace(cell, hash, location),
+            Some(cell) => {
+                stripe.replace(cell, hash, location);
+                drop(stripe);
+                // The key may have been released for later, and somebody wait for that.
+                self.waiters.wake(hash);
+            }
             None => stripe.place(hash, location),
         }
         Ok(true)

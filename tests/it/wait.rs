@@ -91,6 +91,23 @@ fn one_of_those_who_wait_gets_a_key_that_is_released_removed_or_dropped() {
 }
 
 #[test]
+fn those_who_wait_for_a_key_released_for_later_are_told_when_it_is_recorded_or_resolved() {
+    let (directory, clock) = (directory(), clock());
+    let store = open(directory.path(), &clock);
+    for resolve in [false, true] {
+        started(store.begin("a").unwrap()).release(Some(LONG)).unwrap();
+        let answer = waiting(&store);
+        if resolve {
+            assert!(store.resolve("a", "x").unwrap());
+        } else {
+            assert!(store.check_and_set("a", "x").unwrap().is_new());
+        }
+        assert_eq!(completed(answer.recv_timeout(SOON).unwrap()).outcome(), b"x");
+        assert!(store.remove("a").unwrap());
+    }
+}
+
+#[test]
 fn a_lease_that_runs_out_wakes_those_who_wait_through_maintenance() {
     let (directory, clock) = (directory(), clock());
     let store = open(directory.path(), &clock);
