@@ -82,6 +82,7 @@ impl Engine {
         match lookup.cell {
             Some(cell) => {
                 stripe.replace(cell, hash, location);
+                self.end_promise(&lookup, key);
                 drop(stripe);
                 // The key may have been released for later, and somebody wait for that.
                 self.waiters.wake(hash);

@@ -126,9 +126,9 @@ impl<'a> Before<'a> {
 }
 
 /// Bytes promised for a key's completion.
-fn promised_bytes(full: FullKey<'_>) -> u64 {
+fn promised_bytes(key: &[u8]) -> u64 {
     let outcome = STATE_BYTES + OUTCOME_BYTES_RESERVED;
-    Header::record_bytes_max(full.bytes.len() as u64, outcome as u64)
+    Header::record_bytes_max(key.len() as u64, outcome as u64)
 }
 
 /// The next record of a key.
@@ -290,7 +290,7 @@ impl Engine {
         if before.cell.is_none() {
             stripe.reserve(|location| self.log.is_dead(location))?;
         }
-        let (lane, promised) = (lane_of_thread(), promised_bytes(full));
+        let (lane, promised) = (lane_of_thread(), promised_bytes(full.bytes));
         let started = next.kind == Kind::Started;
         if let (true, Some(state)) = (started, next.state) {
             // The last moment at which it can be completed is that of its own expiry.
@@ -314,6 +314,13 @@ impl Engine {
             None => stripe.place(full.hash, location),
         }
         Ok(version)
+    }
+
+    /// Ends the promise of a lease that was found and is superseded by a check.
+    pub(crate) fn end_promise(&self, lookup: &Lookup<'_>, key: &[u8]) {
+        if let Some(kept) = Before::of(lookup).promise {
+            self.log.reserve.detach(lane_of_thread(), kept, promised_bytes(key));
+        }
     }
 
     fn append_next(

@@ -243,3 +243,15 @@ fn room_kept_by_a_process_that_was_killed_is_given_back_by_the_next_open() {
     assert_eq!(bench.disk.count(".seg"), 0);
     drop(engine);
 }
+
+#[test]
+fn a_check_that_records_an_overdue_key_ends_its_promise() {
+    let bench = Bench::new();
+    let engine = bench.open();
+    started(begin(&engine, "a", 10 * MINUTE));
+    assert!(engine.log.reserve.promised() > 0);
+    bench.clock.advance(Duration::from_millis(MINUTE));
+    let checked = engine.check_and_set(b"a", b"x", MINUTE, &mut Single::default());
+    assert!(checked.unwrap());
+    assert_eq!(engine.log.reserve.promised(), 0);
+}
