@@ -159,10 +159,11 @@ step_format() {
 
 step_lint() {
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 }
 
 step_tests() {
-    cargo test --workspace --locked
+    cargo test --workspace --all-features --locked
 }
 
 # Each program runs in an empty folder of its own.
@@ -179,7 +180,7 @@ step_examples() {
         skip "examples/ holds no program"
         return 0
     fi
-    cargo build --examples --locked
+    cargo build --examples --all-features --locked
     for name in "${found[@]}"; do
         log="$work/example-$name.log"
         mkdir -p "$work/example-$name"
@@ -195,7 +196,7 @@ step_examples() {
 }
 
 step_docs() {
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked
 }
 
 # Runs inside the folder, so that a .cargo/config.toml of its own counts.

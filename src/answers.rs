@@ -91,6 +91,10 @@ impl Found {
             version: Version::from_u64(0),
             created: Timestamp::from_millis(0),
             expires: Timestamp::from_millis(0),
+            first_seen: Timestamp::from_millis(0),
+            attempts: 0,
+            failed: false,
+            has_fingerprint: false,
         };
         self.items.push(Item { meta, start: 0, len: NONE });
     }

@@ -48,6 +48,28 @@ pub enum Error {
         /// Which rule was broken.
         reason: &'static str,
     },
+    /// A lease's length is zero or too long.
+    InvalidLease {
+        /// Which rule was broken.
+        reason: &'static str,
+    },
+    /// The namespace wants a fingerprint with every `begin`, and none was given.
+    FingerprintRequired,
+    /// A namespace's name is empty or longer than 255 bytes.
+    InvalidNamespace {
+        /// Which rule was broken.
+        reason: &'static str,
+    },
+    /// Somebody holds a lease on the key, so it can neither be recorded nor resolved.
+    InProgress {
+        /// When the lease ends, in milliseconds since the Unix epoch.
+        deadline_ms: u64,
+    },
+    /// A lease on the key ran out, and whether its effect happened is not known.
+    Unresolved,
+    /// The lease is not the key's current one: another holder has the key, or it was finished,
+    /// released, removed or forgotten. Nothing was changed.
+    LeaseLost,
     /// The builder was given settings that cannot work.
     InvalidConfig {
         /// Which setting, the value given and the values allowed.
@@ -107,7 +129,7 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::AlreadyOpen { .. } => true,
+            Self::Full { .. } | Self::AlreadyOpen { .. } | Self::InProgress { .. } => true,
             Self::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
             }
@@ -148,6 +170,10 @@ impl fmt::Display for Error {
                  or raise Builder::outcome_bytes_max"
             ),
             Self::InvalidTtl { reason } => write!(f, "the lifetime cannot be used: {reason}"),
+            Self::InvalidLease { reason } => write!(f, "the lease cannot be used: {reason}"),
+            Self::InvalidNamespace { reason } => {
+                write!(f, "the namespace cannot be used: {reason}")
+            }
             Self::InvalidConfig { reason } => write!(f, "the settings cannot be used: {reason}"),
             Self::Full { what } => write!(
                 f,
@@ -160,6 +186,32 @@ impl fmt::Display for Error {
                  calls in flight took effect is unknown until the store is reopened"
             ),
             Self::Closed => f.write_str("the store was closed through another handle"),
+            _ => self.fmt_of_lease(f),
+        }
+    }
+}
+
+impl Error {
+    /// The texts of the errors that concern a lease.
+    fn fmt_of_lease(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FingerprintRequired => f.write_str(
+                "this namespace wants a fingerprint of the request; pass one with \
+                 BeginOptions::fingerprint",
+            ),
+            Self::InProgress { deadline_ms } => write!(
+                f,
+                "somebody holds a lease on the key until {deadline_ms} ms after the epoch; wait \
+                 for its end, or use begin, which answers this as a result"
+            ),
+            Self::Unresolved => f.write_str(
+                "a lease on the key ran out and its effect is unknown; find out what came of it \
+                 and call resolve, or remove the key",
+            ),
+            Self::LeaseLost => f.write_str(
+                "the lease is not current any more, so nothing was recorded; whoever holds the \
+                 key now decides on its outcome",
+            ),
             _ => self.fmt_with_path(f),
         }
     }

@@ -16,6 +16,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Work that is yet to be done is claimed with [`Store::begin`]: one caller at a time gets a
+//! [`Lease`], the others wait, and all get the outcome that it completes with. [`Store::run`] does
+//! the whole of it. [`Namespace`]s give keys a policy of their own. The feature `async` adds
+//! futures, for any runtime.
+//!
 //! Start with [`Store`] and [`Builder`]; [`docs`] has the specification of the files, the promises
 //! of each call, the architecture, the reasons, and the measurements.
 
@@ -23,16 +28,26 @@
 compile_error!("oncelog runs on Unix systems: it needs mmap, flock and directory descriptors");
 
 mod answers;
+mod begin;
+mod calls;
 mod config;
 mod engine;
 mod error;
+mod fingerprint;
 mod format;
 mod index;
 mod key;
+mod lease;
 mod log;
 mod maintainer;
+mod meta;
+mod namespace;
 mod outcome;
+mod policy;
 mod record;
+mod run;
+mod scan;
+mod scope;
 mod stats;
 mod store;
 #[expect(unsafe_code, reason = "the one place where memory and system calls are wrapped")]
@@ -52,16 +67,30 @@ pub mod inspect;
 struct ReadmeExamples;
 
 pub use crate::answers::{Answer, Answers, Check, Lookups};
+#[cfg(feature = "async")]
+pub use crate::begin::Wait;
+pub use crate::begin::{Begin, InProgress};
 pub use crate::config::{
     Durability, LANES_MAX, Maintenance, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MAX_DEFAULT,
     SEGMENT_BYTES_MIN, STRIPES_DEFAULT, STRIPES_MAX, TTL_DEFAULT,
 };
 pub use crate::error::{Error, Result};
+pub use crate::fingerprint::{FINGERPRINT_BYTES, Fingerprint, FingerprintBuilder};
 pub use crate::key::{
     KEY_BYTES_MAX, KEY_BYTES_MAX_DEFAULT, OUTCOME_BYTES_MAX, OUTCOME_BYTES_MAX_DEFAULT,
 };
+pub use crate::lease::Lease;
+pub use crate::meta::{Meta, Status};
+pub use crate::namespace::Namespace;
+pub use crate::policy::{
+    AbandonPolicy, BeginOptions, DropPolicy, LEASE_DEFAULT, LEASE_MAX, OUTCOME_BYTES_RESERVED,
+    Policy,
+};
 pub use crate::record::{Record, RecordRef};
-pub use crate::stats::{Maintained, RecoveryReport, Stats};
+pub use crate::run::{Run, RunError};
+pub use crate::scan::{Scan, Scanned};
+pub use crate::scope::Scope;
+pub use crate::stats::{Maintained, NamespaceStats, RecoveryReport, Stats};
 pub use crate::store::{Builder, Store};
 pub use crate::time::{Clock, ManualClock, SystemClock, Timestamp, Ttl};
 pub use crate::version::Version;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::meta::{Meta, Status};
 use crate::outcome::Outcome;
 use crate::time::Timestamp;
 use crate::version::Version;
@@ -12,6 +13,28 @@ pub(crate) struct RecordMeta {
     pub(crate) version: Version,
     pub(crate) created: Timestamp,
     pub(crate) expires: Timestamp,
+    pub(crate) first_seen: Timestamp,
+    /// 0 for a key recorded without a lease.
+    pub(crate) attempts: u32,
+    pub(crate) failed: bool,
+    pub(crate) has_fingerprint: bool,
+}
+
+impl RecordMeta {
+    fn meta(&self, outcome_bytes: usize) -> Meta {
+        Meta {
+            status: if self.failed { Status::Failed } else { Status::Completed },
+            version: self.version,
+            attempts: self.attempts,
+            first_seen: self.first_seen,
+            updated: self.created,
+            completed_at: Some(self.created),
+            deadline: None,
+            expires: self.expires.finite(),
+            has_fingerprint: self.has_fingerprint,
+            outcome_bytes,
+        }
+    }
 }
 
 /// Takes the record that a lookup found, while the engine still holds it in place.
@@ -62,6 +85,18 @@ impl Record {
     #[must_use]
     pub fn created(&self) -> Timestamp {
         self.meta.created
+    }
+
+    /// True when the work failed for good: the outcome says how, and is replayed like any other.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        self.meta.failed
+    }
+
+    /// Everything known besides the outcome.
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        self.meta.meta(self.outcome().len())
     }
 
     /// From when on it is forgotten; `None` if only removal ends it.
@@ -127,6 +162,18 @@ impl<'a> RecordRef<'a> {
     #[must_use]
     pub fn created(&self) -> Timestamp {
         self.meta.created
+    }
+
+    /// True when the work failed for good: the outcome says how, and is replayed like any other.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        self.meta.failed
+    }
+
+    /// Everything known besides the outcome.
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        self.meta.meta(self.outcome.len())
     }
 
     /// From when on it is forgotten; `None` if only removal ends it.

@@ -21,8 +21,42 @@ pub struct Stats {
     pub checks_duplicate: u64,
     /// Live records removed since opening.
     pub removals: u64,
+    /// Leases given out since opening.
+    pub leases_started: u64,
+    /// Keys completed or resolved since opening.
+    pub leases_completed: u64,
+    /// Keys failed for good since opening.
+    pub leases_failed: u64,
+    /// Leases given back since opening.
+    pub leases_released: u64,
+    /// Renewals since opening.
+    pub leases_renewed: u64,
+    /// Threads and futures that wait for a lease to end, now.
+    pub waiting: u64,
     /// Segments dropped because their time had passed, since opening.
     pub segments_expired: u64,
+}
+
+/// What was done to the keys of one namespace since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamespaceStats {
+    /// Checks answered *new*.
+    pub checks_new: u64,
+    /// Checks answered *duplicate*.
+    pub checks_duplicate: u64,
+    /// Keys removed.
+    pub removals: u64,
+    /// Leases given out.
+    pub leases_started: u64,
+    /// Keys completed or resolved.
+    pub leases_completed: u64,
+    /// Keys failed for good.
+    pub leases_failed: u64,
+    /// Leases given back.
+    pub leases_released: u64,
+    /// Renewals.
+    pub leases_renewed: u64,
 }
 
 /// What opening a store found.

@@ -76,6 +76,8 @@ impl Store {
     /// # Errors
     /// [`EmptyKey`](crate::Error::EmptyKey), [`KeyTooLong`](crate::Error::KeyTooLong) or
     /// [`OutcomeTooLong`](crate::Error::OutcomeTooLong) for input beyond the limits;
+    /// [`InProgress`](crate::Error::InProgress) while somebody holds a lease on the key, and
+    /// [`Unresolved`](crate::Error::Unresolved) while its effect is unknown;
     /// [`Full`](crate::Error::Full) when a new key finds no room;
     /// [`Corrupt`](crate::Error::Corrupt) if the key's record is damaged;
     /// [`Poisoned`](crate::Error::Poisoned) or [`Closed`](crate::Error::Closed). After any error
@@ -149,7 +151,7 @@ impl Store {
         engine.check_and_set(key.as_ref(), &[], engine.lifetime(), &mut Ignore)
     }
 
-    /// True if the key is known. Records nothing.
+    /// True if the key is known; one that is in progress is not yet. Records nothing.
     ///
     /// # Errors
     /// As [`Store::get`].
@@ -158,7 +160,8 @@ impl Store {
         self.engine().get(key.as_ref(), &mut Ignore)
     }
 
-    /// The key's record, if it is known.
+    /// The key's record, if it is known; one that is in progress has none yet, see
+    /// [`Store::peek`].
     ///
     /// # Errors
     /// [`EmptyKey`](crate::Error::EmptyKey) or [`KeyTooLong`](crate::Error::KeyTooLong) for a key
@@ -179,12 +182,14 @@ impl Store {
         self.engine().get_many(keys, lookups)
     }
 
-    /// Makes a key unknown; true if it was known. The next check of it is answered *new*.
+    /// Forgets a key; true if anything was known of it. The next check of it is answered *new*,
+    /// the next begin is its first. A lease on it is lost.
     ///
     /// # Errors
     /// As [`Store::check_and_set`]: a removal is a record too, and needs room.
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.engine().remove(key.as_ref())
+        let engine = self.engine();
+        engine.with_key(None, key.as_ref(), |full| engine.remove(full, None, engine.clock.now()))
     }
 
     /// Returns once everything acknowledged before the call is on stable storage.
@@ -234,7 +239,7 @@ impl Store {
     }
 
     #[inline]
-    fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.shared.engine
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::location::Location;
 use crate::format::record::Header;
 use crate::log::Draft;
@@ -42,6 +42,23 @@ impl Engine {
             Ok(appended) => Ok(appended),
             Err(_no_block) => self.append_slowly(lane, draft, digest, lifetime),
         }
+    }
+
+    /// Appends a record that room was promised for, also when there is none elsewhere.
+    pub(crate) fn append_promised(
+        &self,
+        draft: &Draft<'_>,
+        lifetime: u64,
+    ) -> Result<(Location, Version)> {
+        match self.append(draft, lifetime) {
+            Err(Error::Full { .. }) => {}
+            done => return done,
+        }
+        let urgent = self.log.append_urgently(draft, draft.hash.digest(draft.outcome))?;
+        if let Some((ends, number)) = urgent.opened {
+            self.wheel.add(ends, number);
+        }
+        Ok((urgent.location, urgent.version))
     }
 
     /// Appends after making room: in an open bucket, in a new block, in a new segment.

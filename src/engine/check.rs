@@ -6,7 +6,7 @@ use crate::answers::{Answers, Lookups};
 use crate::engine::Engine;
 use crate::engine::lookup::{Glance, Lookup, hand_over};
 use crate::error::Result;
-use crate::format::record::Kind;
+use crate::format::record::{Kind, Marks};
 use crate::index::search::Search;
 use crate::key::KeyHash;
 use crate::log::Draft;
@@ -14,10 +14,10 @@ use crate::record::Receive;
 use crate::time::{Timestamp, expiry};
 
 /// Keys whose cache lines are fetched together: enough to keep all of a core's miss buffers busy.
-const GROUP: usize = 32;
+pub(crate) const GROUP: usize = 32;
 
 /// A key's hash, and the search for it made ahead.
-type Ahead<'a> = (KeyHash, Option<Search<'a>>);
+pub(crate) type Ahead<'a> = (KeyHash, Option<Search<'a>>);
 
 impl Engine {
     /// Records the key unless it is known; true when it was new. A duplicate goes to `receive`.
@@ -65,8 +65,8 @@ impl Engine {
         let mut absent = None;
         if let Some(search) = search {
             match self.glance(search, item.0) {
-                Glance::Known(known) => {
-                    if Self::hand_over_glanced(search, &known, now(), receive) {
+                Glance::Replay(replay) => {
+                    if Self::hand_over_glanced(search, &replay, now(), receive) {
                         return Ok(false);
                     }
                 }
@@ -94,26 +94,37 @@ impl Engine {
             Some(search) if stripe.is_as_in(search) => Lookup::NONE,
             _ => self.find(&stripe, hash, key)?,
         };
-        if let Some(known) = lookup.live(now) {
-            hand_over(&known, receive);
+        if let Some(replay) = lookup.live(now) {
+            hand_over(&replay, receive);
             return Ok(false);
         }
+        let expires = match &lookup.record {
+            Some(view) => super::claim::admit_check(view, now, expiry(now, lifetime))?,
+            None => expiry(now, lifetime),
+        };
         if lookup.cell.is_none() {
             let any_dead = self.log.has_dead();
             stripe.reserve(|location| any_dead && self.log.is_dead(location))?;
         }
         let draft = Draft {
             kind: Kind::Completed,
+            marks: Marks::NONE,
             key,
             outcome,
             hash,
             created: now,
-            expires: expiry(now, lifetime),
+            expires,
             after: lookup.record.as_ref().map(|view| view.header.version),
         };
         let (location, _version) = self.append(&draft, lifetime)?;
         match (lookup.cell, absent) {
-            (Some(cell), _) => stripe.replace(cell, hash, location),
+            (Some(cell), _) => {
+                stripe.replace(cell, hash, location);
+                self.end_promise(&lookup, key);
+                drop(stripe);
+                // The key may have been released for later, and somebody wait for that.
+                self.waiters.wake(hash);
+            }
             (None, Some(search)) => stripe.place_in(search, hash, location),
             (None, None) => stripe.place(hash, location),
         }
@@ -191,7 +202,10 @@ impl Engine {
     /// the records that the lines lead to, and the same for searches that overflow into a second
     /// line, as every fourth does.
     #[inline]
-    fn fetch_ahead<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> [Ahead<'_>; GROUP] {
+    pub(crate) fn fetch_ahead<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k [u8]>,
+    ) -> [Ahead<'_>; GROUP] {
         let mut ahead: [Ahead<'_>; GROUP] = [(KeyHash::from_u64(0), None); GROUP];
         let mut count = 0;
         for ((hash, _), key) in ahead.iter_mut().zip(keys) {
@@ -229,7 +243,7 @@ impl Engine {
     }
 
     #[inline]
-    fn prefetch_match(&self, search: &Search<'_>) {
+    pub(crate) fn prefetch_match(&self, search: &Search<'_>) {
         if let Some(location) = search.location() {
             self.log.prefetch(location);
         }

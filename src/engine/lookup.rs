@@ -5,11 +5,12 @@ use std::cell::RefCell;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
+use crate::format::record::Marks;
 use crate::index::search::Search;
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
 use crate::log::Found;
-use crate::log::view::{Known, RecordView};
+use crate::log::view::{RecordView, Replay};
 use crate::record::Receive;
 use crate::time::Timestamp;
 
@@ -21,32 +22,34 @@ thread_local! {
 /// What a search without the lock shows of a key.
 pub(crate) enum Glance<'a> {
     /// The key's latest record, if the search [holds](Search::holds).
-    Known(Known<'a>),
+    Replay(Replay<'a>),
     /// The key has none, if the search holds.
     Absent,
     /// Only the locked search can tell.
     Unsure,
 }
 
-/// Outcomes up to this many bytes are copied before it is known whether the search holds.
+/// Outcomes up to this many bytes are copied before it is replay whether the search holds.
 const GLANCE_BYTES_MAX: usize = 4096;
 
 /// What is known of a key, while its stripe is locked.
 pub(crate) struct Lookup<'a> {
     pub(crate) cell: Option<Cell>,
+    /// Where the key's latest record lies.
+    pub(crate) location: Option<Location>,
     /// The key's latest record, whether or not it is still live.
     pub(crate) record: Option<RecordView<'a>>,
 }
 
 impl Lookup<'_> {
     /// What is known of a key that has no slot.
-    pub(crate) const NONE: Self = Self { cell: None, record: None };
+    pub(crate) const NONE: Self = Self { cell: None, location: None, record: None };
 
     /// The record, if it counts at `now`.
     #[inline]
-    pub(crate) fn live(&self, now: Timestamp) -> Option<Known<'_>> {
-        let known = self.record.as_ref().and_then(RecordView::known);
-        known.filter(|known| now < known.meta.expires)
+    pub(crate) fn live(&self, now: Timestamp) -> Option<Replay<'_>> {
+        let replay = self.record.as_ref().and_then(RecordView::replay);
+        replay.filter(|replay| now < replay.meta.expires)
     }
 }
 
@@ -60,8 +63,8 @@ impl Engine {
         if !search.has_match() {
             return if search.is_conclusive() { Glance::Absent } else { Glance::Unsure };
         }
-        let known = search.location().and_then(|location| self.log.glance(location, key));
-        known.map_or(Glance::Unsure, Glance::Known)
+        let replay = search.location().and_then(|location| self.log.glance(location, key));
+        replay.map_or(Glance::Unsure, Glance::Replay)
     }
 
     /// Hands over a record found by a search without the lock; true if it is live and was read
@@ -69,14 +72,14 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn hand_over_glanced(
         search: &Search<'_>,
-        known: &Known<'_>,
+        replay: &Replay<'_>,
         now: Timestamp,
         receive: &mut impl Receive,
     ) -> bool {
-        if now >= known.meta.expires || known.outcome_len > GLANCE_BYTES_MAX {
+        if now >= replay.meta.expires || replay.outcome_len > GLANCE_BYTES_MAX {
             return false;
         }
-        hand_over(known, receive);
+        hand_over(replay, receive);
         let holds = search.holds();
         if !holds {
             receive.retract();
@@ -95,11 +98,23 @@ impl Engine {
         hash: KeyHash,
         key: &[u8],
     ) -> Result<Lookup<'a>> {
+        self.find_marked(stripe, hash, key, Marks::NONE)
+    }
+
+    /// As [`Engine::find`], for a key in a namespace or outside of any.
+    #[inline]
+    pub(crate) fn find_marked<'a>(
+        &'a self,
+        stripe: &StripeGuard<'_>,
+        hash: KeyHash,
+        key: &[u8],
+        marks: Marks,
+    ) -> Result<Lookup<'a>> {
         let mut record = None;
         let mut damage = None;
         let found = stripe.find(hash, |location| match self.log.view(location) {
             Found::Record(view) => {
-                let equal = view.key_equals(key);
+                let equal = view.key_equals(key, marks);
                 if view.unverified && !self.is_sound(location, &view) {
                     damage = Some(location);
                     return true;
@@ -117,7 +132,10 @@ impl Engine {
         });
         match damage {
             Some(location) => Err(self.damaged(location)),
-            None => Ok(Lookup { cell: found.map(|(cell, _)| cell), record }),
+            None => {
+                let (cell, location) = found.unzip();
+                Ok(Lookup { cell, location, record })
+            }
         }
     }
 
@@ -143,8 +161,8 @@ impl Engine {
     ) -> Result<bool> {
         if let Some(search) = search {
             match self.glance(search, key) {
-                Glance::Known(known) => {
-                    if Self::hand_over_glanced(search, &known, now(), receive) {
+                Glance::Replay(replay) => {
+                    if Self::hand_over_glanced(search, &replay, now(), receive) {
                         return Ok(true);
                     }
                 }
@@ -165,27 +183,27 @@ impl Engine {
     ) -> Result<bool> {
         let stripe = self.index.lock(hash);
         let lookup = self.find(&stripe, hash, key)?;
-        let Some(known) = lookup.live(now) else {
+        let Some(replay) = lookup.live(now) else {
             return Ok(false);
         };
-        hand_over(&known, receive);
+        hand_over(&replay, receive);
         Ok(true)
     }
 
     /// Checks every byte of a record that this process has not written.
     #[cold]
-    fn is_sound(&self, location: Location, view: &RecordView<'_>) -> bool {
+    pub(crate) fn is_sound(&self, location: Location, view: &RecordView<'_>) -> bool {
         CHECKED.with_borrow_mut(|buffer| self.log.verify(location, view, &self.hasher, buffer))
     }
 
     #[cold]
-    fn damaged(&self, location: Location) -> Error {
+    pub(crate) fn damaged(&self, location: Location) -> Error {
         self.log.damage_at(location, "a record that a lookup needs does not match its checksum")
     }
 }
 
 /// Copies a record's outcome to whoever asked.
 #[inline]
-pub(crate) fn hand_over(known: &Known<'_>, receive: &mut impl Receive) {
-    receive.receive(known.meta, known.outcome_len, known.outcome_words());
+pub(crate) fn hand_over(replay: &Replay<'_>, receive: &mut impl Receive) {
+    receive.receive(replay.meta, replay.outcome_len, replay.outcome_words());
 }

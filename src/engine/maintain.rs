@@ -22,6 +22,7 @@ impl Engine {
         let until = clock::monotonic_millis().saturating_add(budget_ms);
         self.clock.follow_wall();
         let now = self.clock.now();
+        self.waiters.wake_due(now);
         let mut done = Maintained::default();
         for ends in self.wheel.close_idle(now) {
             self.log.withdraw_bucket(Some(ends));
@@ -74,6 +75,7 @@ impl Engine {
         for stripe in 0..self.index.stripe_count() {
             drop(self.index.lock_stripe(stripe));
         }
+        self.waiters.wake_all();
         self.log.close(&self.hasher, self.clock.now())?;
         Ok(true)
     }

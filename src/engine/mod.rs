@@ -13,31 +13,42 @@
 //! of a caller runs under any of them.
 
 pub(crate) mod append;
+pub(crate) mod begin;
 pub(crate) mod check;
+pub(crate) mod claim;
 pub(crate) mod expire;
+pub(crate) mod finish;
 pub(crate) mod health;
 pub(crate) mod lookup;
 pub(crate) mod maintain;
 pub(crate) mod open;
+pub(crate) mod plain;
 pub(crate) mod recover;
 pub(crate) mod remove;
+pub(crate) mod scan;
+pub(crate) mod waiters;
 pub(crate) mod wake;
 
+#[cfg(test)]
+mod lease_tests;
 #[cfg(test)]
 mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
 use crate::config::Config;
+use crate::engine::claim::FullKey;
 use crate::engine::expire::Sweeper;
 use crate::engine::health::Health;
+use crate::engine::waiters::Waiters;
 use crate::engine::wake::Wake;
 use crate::index::Index;
 use crate::key::KeyHasher;
 use crate::log::Log;
-use crate::stats::{RecoveryReport, Stats};
+use crate::stats::{NamespaceStats, RecoveryReport, Stats};
 use crate::sys::sync::Mutex;
 use crate::time::EngineClock;
 use crate::wheel::Wheel;
@@ -57,7 +68,10 @@ pub(crate) struct Engine {
     sweeper: Mutex<Sweeper>,
     /// Rung when maintenance should come before its time.
     pub(crate) wake: Wake,
+    pub(crate) waiters: Arc<Waiters>,
     counters: Box<[CachePadded<Counters>; COUNTERS]>,
+    /// By the namespace's number; made when one first counts something.
+    space_counters: Box<[OnceLock<Box<Counters>>]>,
     pub(crate) recovery: RecoveryReport,
 }
 
@@ -70,6 +84,11 @@ struct Counters {
     new: AtomicU64,
     duplicate: AtomicU64,
     removed: AtomicU64,
+    started: AtomicU64,
+    completed: AtomicU64,
+    failed: AtomicU64,
+    released: AtomicU64,
+    renewed: AtomicU64,
     segments_expired: AtomicU64,
 }
 
@@ -78,6 +97,38 @@ impl Engine {
     #[inline]
     fn counters(&self) -> &Counters {
         &self.counters[append::lane_of_thread() % COUNTERS]
+    }
+
+    /// Counts something that was done to a key, for the store and for the key's namespace.
+    #[inline]
+    fn count(&self, full: FullKey<'_>, of: fn(&Counters) -> &AtomicU64) {
+        of(self.counters()).fetch_add(1, Ordering::Relaxed);
+        if let Some(counters) = full.space().and_then(|number| self.counters_of(number)) {
+            of(counters).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn counters_of(&self, space: u32) -> Option<&Counters> {
+        let counters = self.space_counters.get(usize::try_from(space).ok()?)?;
+        Some(counters.get_or_init(Box::default))
+    }
+
+    /// What was done to the keys of a namespace.
+    pub(crate) fn space_stats(&self, space: u32) -> NamespaceStats {
+        let Some(counters) = self.counters_of(space) else {
+            return NamespaceStats::default();
+        };
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        NamespaceStats {
+            checks_new: of(&counters.new),
+            checks_duplicate: of(&counters.duplicate),
+            removals: of(&counters.removed),
+            leases_started: of(&counters.started),
+            leases_completed: of(&counters.completed),
+            leases_failed: of(&counters.failed),
+            leases_released: of(&counters.released),
+            leases_renewed: of(&counters.renewed),
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -95,6 +146,12 @@ impl Engine {
             checks_new: sum(|counters| &counters.new),
             checks_duplicate: sum(|counters| &counters.duplicate),
             removals: sum(|counters| &counters.removed),
+            leases_started: sum(|counters| &counters.started),
+            leases_completed: sum(|counters| &counters.completed),
+            leases_failed: sum(|counters| &counters.failed),
+            leases_released: sum(|counters| &counters.released),
+            leases_renewed: sum(|counters| &counters.renewed),
+            waiting: self.waiters.count() as u64,
             segments_expired: sum(|counters| &counters.segments_expired),
         }
     }

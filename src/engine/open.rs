@@ -4,7 +4,7 @@
 //! so that a directory without one is empty; an existing store changes nothing but debris before
 //! its segments were read, and answers nothing before the new epoch is on stable storage.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
@@ -18,6 +18,7 @@ use crate::index::Index;
 use crate::key::KeyHasher;
 use crate::log::Log;
 use crate::log::catalog::Sizes;
+use crate::log::spaces::SPACES_MAX;
 use crate::stats::RecoveryReport;
 use crate::sys::disk::Disk;
 use crate::sys::random;
@@ -67,12 +68,15 @@ impl Engine {
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),
             wake: crate::engine::wake::Wake::default(),
+            waiters: Arc::default(),
+            space_counters: (0..=SPACES_MAX).map(|_| OnceLock::new()).collect(),
             counters,
             recovery: report,
         };
-        engine.recover(&manifest)?;
+        let unused = engine.recover(&manifest)?;
         // From here on the epoch is in use; nothing was answered before.
         engine.log.save_manifest(engine.clock.now(), false)?;
+        engine.log.remove_unused(&unused)?;
         Ok(engine)
     }
 
@@ -119,8 +123,14 @@ fn create(disk: &dyn Disk, config: &Config) -> Result<(Identity, Manifest)> {
     let clock = EngineClock::new(config.clock.clone(), crate::time::Timestamp::default());
     let created = clock.now();
     let identity = Identity { id, secret, created };
-    let manifest =
-        Manifest { epoch: 0, closed: true, time: created, next_number: 1, segments: Vec::new() };
+    let manifest = Manifest {
+        epoch: 0,
+        closed: true,
+        time: created,
+        next_number: 1,
+        spaces: Vec::new(),
+        segments: Vec::new(),
+    };
     disk.replace(MANIFEST_FILE, &manifest.encode())?;
     // This makes the directory a store.
     disk.replace(IDENTITY_FILE, &identity.encode())?;

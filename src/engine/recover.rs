@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::layout::UNIT_BYTES;
 use crate::format::location::Location;
 use crate::format::manifest::{ListedState, Manifest};
+use crate::format::record::Marks;
 use crate::format::run::Run;
 use crate::format::segment::BlockHeader;
 use crate::key::KeyHash;
@@ -35,14 +36,19 @@ enum Task {
 
 impl Engine {
     /// Fills index and wheel from the segments that the manifest lists.
-    pub(crate) fn recover(&mut self, manifest: &Manifest) -> Result<()> {
+    ///
+    /// Returns the numbers of those that were never used. Their files can be removed once another
+    /// manifest is written.
+    pub(crate) fn recover(&mut self, manifest: &Manifest) -> Result<Vec<u64>> {
         self.log.raise_number(manifest.next_number);
+        self.log.restore_spaces(manifest.spaces.clone());
         self.recovery.debris = self.log.remove_debris(&manifest.segments)?;
         let now = self.clock.now();
         let mut tasks = Vec::new();
-        let mut expired = Vec::new();
+        let (mut expired, mut unused) = (Vec::new(), Vec::new());
         for listed in &manifest.segments {
             let Some(segment) = self.log.adopt(listed)? else {
+                unused.push(listed.number);
                 continue;
             };
             self.clock.raise_floor(Timestamp::from_millis(segment.common.created));
@@ -67,7 +73,8 @@ impl Engine {
         self.recovery.torn_bytes = report.torn_bytes;
         self.recovery.damaged = report.damaged.len() as u64;
         self.clock.raise_floor(Timestamp::from_millis(report.created_max));
-        Ok(())
+        self.recovery.debris += unused.len() as u64;
+        Ok(unused)
     }
 
     fn add_tasks(
@@ -252,6 +259,8 @@ impl Engine {
                 return Err(damaged());
             }
             view.copy_key(&mut buffer);
+            // A key of a namespace is another key than the same bytes outside of any.
+            buffer.push(u8::from(view.header.marks.has(Marks::NAMESPACED)));
             *memo = Some((buffer, view.header.version));
         }
         let (key, version) = memo

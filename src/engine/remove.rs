@@ -3,40 +3,46 @@
 //! A removal is a record of its own, which lives as long as what it removes: as long as the
 //! removed record could be found again by a restart, so can its removal, with a higher version.
 
-use std::sync::atomic::Ordering;
-
 use crate::engine::Engine;
+use crate::engine::claim::{Before, FullKey, Next};
 use crate::error::Result;
 use crate::format::record::Kind;
-use crate::log::Draft;
+use crate::time::Timestamp;
+use crate::version::Version;
 
 impl Engine {
-    /// Removes a key's live record; true if there was one.
-    pub(crate) fn remove(&self, key: &[u8]) -> Result<bool> {
+    /// Removes what is known of the key, if its version is as expected; true if it was removed.
+    ///
+    /// A lease on the key is lost with it.
+    pub(crate) fn remove(
+        &self,
+        full: FullKey<'_>,
+        expected: Option<Version>,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let mut stripe = self.index.lock(full.hash);
+        // Under the lock, as close() waits for the stripes and then for nobody.
         self.health.check_writable()?;
-        self.config.limits.check_key(key)?;
-        let hash = self.hasher.hash(key);
-        let now = self.clock.now();
-        let mut stripe = self.index.lock(hash);
-        // Again under the lock, as close() waits for the stripes and then for nobody.
-        self.health.check_writable()?;
-        let lookup = self.find(&stripe, hash, key)?;
-        let (Some(known), Some(cell)) = (lookup.live(now), lookup.cell) else {
+        let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
+        let Some(known) = self.known(&lookup, now)? else {
             return Ok(false);
         };
-        let draft = Draft {
+        if expected.is_some_and(|version| version != known.version()) {
+            return Ok(false);
+        }
+        let header = &known.view.header;
+        let next = Next {
             kind: Kind::Removed,
-            key,
+            state: None,
             outcome: &[],
-            hash,
-            created: now,
-            expires: known.meta.expires,
-            after: Some(known.meta.version),
+            now,
+            expires: header.expires,
+            lifetime_ms: self.lifetime(),
         };
-        let (location, _version) = self.append(&draft, self.lifetime())?;
-        stripe.replace(cell, hash, location);
+        self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);
-        self.counters().removed.fetch_add(1, Ordering::Relaxed);
+        self.waiters.wake(full.hash);
+        self.count(full, |counters| &counters.removed);
         Ok(true)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Maintenance};
 use crate::engine::Engine;
+use crate::engine::claim::FullKey;
 use crate::engine::lookup::Glance;
 use crate::error::Error;
 use crate::record::Record;
@@ -55,6 +56,11 @@ fn get(engine: &Engine, key: &str) -> Option<Vec<u8>> {
     found.map(|record| record.outcome().to_vec())
 }
 
+fn remove(engine: &Engine, key: &str) -> bool {
+    let now = engine.clock.now();
+    engine.with_key(None, key.as_bytes(), |full| engine.remove(full, None, now)).unwrap()
+}
+
 #[test]
 fn every_answer_is_right_under_a_hash_that_never_differs() {
     let mut bench = Bench::new();
@@ -67,7 +73,7 @@ fn every_answer_is_right_under_a_hash_that_never_differs() {
         let outcome = Some(format!("{i}").into_bytes());
         assert_eq!(check(&engine, &format!("key {i}"), b"other"), outcome);
     }
-    assert!(engine.remove(b"key 7").unwrap());
+    assert!(remove(&engine, "key 7"));
     drop(engine);
     let engine = bench.open();
     assert_eq!(get(&engine, "key 7"), None);
@@ -159,7 +165,7 @@ fn versions_of_a_key_rise_through_removal_expiry_and_reopening() {
             let version = found.map(|record| record.version());
             assert!(version > last, "round {round}");
             last = version;
-            engine.remove(b"a").unwrap();
+            remove(&engine, "a");
         }
         bench.clock.advance(Duration::from_millis(3 * MINUTE * (round % 7)));
         engine.maintain(Duration::from_secs(1)).unwrap();
@@ -198,17 +204,17 @@ fn a_record_read_without_the_lock_is_taken_back_once_its_slot_was_swept() {
     check(&engine, "key", b"outcome");
     let before = engine.clock.now();
     let search = engine.index.search(engine.hasher().hash(b"key")).unwrap();
-    let Glance::Known(known) = engine.glance(&search, b"key") else {
+    let Glance::Replay(replay) = engine.glance(&search, b"key") else {
         panic!("the key's record was not seen");
     };
     let mut found = None::<Record>;
-    assert!(Engine::hand_over_glanced(&search, &known, before, &mut found));
+    assert!(Engine::hand_over_glanced(&search, &replay, before, &mut found));
     assert_eq!(found.unwrap().outcome(), b"outcome");
     // The segment is dropped and its place free for others, so what is read there is nobody's.
     bench.clock.advance(Duration::from_millis(30 * MINUTE));
     while engine.maintain(Duration::from_secs(1)).unwrap().more {}
     let mut found = None::<Record>;
-    assert!(!Engine::hand_over_glanced(&search, &known, before, &mut found));
+    assert!(!Engine::hand_over_glanced(&search, &replay, before, &mut found));
     assert!(found.is_none());
 }
 
@@ -275,7 +281,8 @@ fn compare(bench: &Bench, open: &Engine, model: &mut Model, step: &Step, outcome
         Step::Remove(key) => {
             let known = model.live(key).is_some();
             model.records.remove(&key);
-            assert_eq!(open.remove(&[key]).unwrap(), known);
+            let full = |full: FullKey<'_>| open.remove(full, None, open.clock.now());
+            assert_eq!(open.with_key(None, &[key], full).unwrap(), known);
         }
         Step::Advance(by) => {
             bench.clock.advance(Duration::from_millis(u64::from(by)));

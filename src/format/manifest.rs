@@ -37,6 +37,15 @@ impl Listed {
     }
 }
 
+/// A namespace by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Space {
+    /// In front of each of its keys; never given to another name.
+    pub(crate) number: u32,
+    pub(crate) created: Timestamp,
+    pub(crate) name: String,
+}
+
 /// What the store consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
@@ -46,6 +55,7 @@ pub(crate) struct Manifest {
     /// The store's time when this was written; it never runs back behind it.
     pub(crate) time: Timestamp,
     pub(crate) next_number: u64,
+    pub(crate) spaces: Vec<Space>,
     pub(crate) segments: Vec<Listed>,
 }
 
@@ -56,9 +66,17 @@ impl Manifest {
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes.extend_from_slice(&u32::from(self.closed).to_le_bytes());
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
-        bytes.extend_from_slice(&[0; 4]);
+        let spaces = u32::try_from(self.spaces.len()).unwrap_or(u32::MAX);
+        bytes.extend_from_slice(&spaces.to_le_bytes());
         bytes.extend_from_slice(&self.time.as_millis().to_le_bytes());
         bytes.extend_from_slice(&self.next_number.to_le_bytes());
+        for space in &self.spaces {
+            let length = u32::try_from(space.name.len()).unwrap_or(u32::MAX);
+            bytes.extend_from_slice(&space.number.to_le_bytes());
+            bytes.extend_from_slice(&length.to_le_bytes());
+            bytes.extend_from_slice(&space.created.as_millis().to_le_bytes());
+            bytes.extend_from_slice(space.name.as_bytes());
+        }
         for segment in &self.segments {
             bytes.extend_from_slice(&segment.number.to_le_bytes());
             bytes.extend_from_slice(&segment.bytes.to_le_bytes());
@@ -78,9 +96,17 @@ impl Manifest {
         }
         let closed = reader.u32()? == 1;
         let epoch = reader.u32()?;
-        reader.u32()?;
+        let space_count = reader.u32()?;
         let time = Timestamp::from_millis(reader.u64()?);
         let next_number = reader.u64()?;
+        let mut spaces = Vec::new();
+        for _ in 0..space_count {
+            let (number, length) = (reader.u32()?, reader.u32()?);
+            let created = Timestamp::from_millis(reader.u64()?);
+            let name = reader.bytes(usize::try_from(length).ok()?)?;
+            let name = String::from_utf8(name.to_vec()).ok()?;
+            spaces.push(Space { number, created, name });
+        }
         let mut segments = Vec::with_capacity(reader.0.len() / ENTRY_BYTES);
         while !reader.0.is_empty() {
             let (number, bytes, records) = (reader.u64()?, reader.u64()?, reader.u64()?);
@@ -91,13 +117,13 @@ impl Manifest {
             };
             segments.push(Listed { number, bytes, state, records });
         }
-        Some(Self { epoch, closed, time, next_number, segments })
+        Some(Self { epoch, closed, time, next_number, spaces, segments })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Listed, ListedState, Manifest};
+    use super::{Listed, ListedState, Manifest, Space};
     use crate::time::Timestamp;
 
     fn sample() -> Manifest {
@@ -108,6 +134,10 @@ mod tests {
             closed: false,
             time: Timestamp::from_millis(99),
             next_number: 4,
+            spaces: vec![
+                Space { number: 1, created: Timestamp::from_millis(5), name: "payments".into() },
+                Space { number: 2, created: Timestamp::from_millis(6), name: "x".into() },
+            ],
             segments: vec![sealed, open],
         }
     }

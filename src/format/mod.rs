@@ -11,3 +11,4 @@ pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod run;
 pub(crate) mod segment;
+pub(crate) mod state;

@@ -25,6 +25,7 @@ use crate::version::Version;
 
 const PRESENT: u64 = 0x80;
 const WIDE: u64 = 0x40;
+const MARKS_MASK: u64 = 0x30;
 const KIND_MASK: u64 = 0x0f;
 
 const FLAGS_SHIFT: u32 = 48;
@@ -46,6 +47,12 @@ pub(crate) enum Kind {
     Completed,
     /// The key was removed: earlier records of it count no more.
     Removed,
+    /// A lease on the key was given out, or renewed.
+    Started,
+    /// The key's work failed for good, with this outcome.
+    Failed,
+    /// The key's lease was given back; what is remembered are its attempts.
+    Released,
 }
 
 impl Kind {
@@ -53,6 +60,9 @@ impl Kind {
         match self {
             Self::Completed => 1,
             Self::Removed => 2,
+            Self::Started => 3,
+            Self::Failed => 4,
+            Self::Released => 5,
         }
     }
 
@@ -60,8 +70,33 @@ impl Kind {
         match code {
             1 => Some(Self::Completed),
             2 => Some(Self::Removed),
+            3 => Some(Self::Started),
+            4 => Some(Self::Failed),
+            5 => Some(Self::Released),
             _ => None,
         }
+    }
+}
+
+/// What else a header says of key and outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marks(u64);
+
+impl Marks {
+    /// A key of the default namespace, and an outcome alone.
+    pub(crate) const NONE: Self = Self(0);
+    /// The key begins with the 8 bytes of its namespace's number.
+    pub(crate) const NAMESPACED: Self = Self(0x10);
+    /// The outcome is preceded by a [`State`](crate::format::state::State).
+    pub(crate) const STATE: Self = Self(0x20);
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    #[inline]
+    pub(crate) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 }
 
@@ -88,6 +123,7 @@ impl Common {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) kind: Kind,
+    pub(crate) marks: Marks,
     pub(crate) key_len: u32,
     pub(crate) outcome_len: u32,
     pub(crate) version: Version,
@@ -109,7 +145,14 @@ impl Header {
         expires: Timestamp,
     ) -> Self {
         let (key_len, outcome_len) = lengths;
-        Self { kind, key_len, outcome_len, version, created, expires, wide: true }
+        let marks = Marks::NONE;
+        Self { kind, marks, key_len, outcome_len, version, created, expires, wide: true }
+    }
+
+    #[inline]
+    pub(crate) fn marked(mut self, marks: Marks) -> Self {
+        self.marks = marks;
+        self
     }
 
     /// Chooses the compact form where the values fit.
@@ -123,8 +166,9 @@ impl Header {
         self
     }
 
-    /// The uppermost 16 bits of a commit word that begins a compact header of a completed record
-    /// with a key of this length; `None` where such a key takes a wide one.
+    /// The uppermost 16 bits of a commit word that begins a compact header of a completed record,
+    /// recorded without a lease, with a key of this length outside of any namespace; `None` where
+    /// such a key takes a wide header.
     #[inline]
     pub(crate) const fn compact_mark(key_len: usize) -> Option<u64> {
         if key_len > 0xff {
@@ -150,7 +194,15 @@ impl Header {
     pub(crate) fn compact_meta(word: u64, version: u64, created: u64, lifetime: u64) -> RecordMeta {
         let version = Version::from_u64(version.wrapping_add(word >> 16 & DELTA_MAX));
         let created = Timestamp::from_millis(created.wrapping_add(word >> 40));
-        RecordMeta { version, created, expires: expiry(created, lifetime) }
+        RecordMeta {
+            version,
+            created,
+            expires: expiry(created, lifetime),
+            first_seen: created,
+            attempts: 0,
+            failed: false,
+            has_fingerprint: false,
+        }
     }
 
     /// Whether a commit word begins a wide header.
@@ -191,7 +243,7 @@ impl Header {
             words[2] = self.version.as_u64();
             words[3] = self.created.as_millis();
             words[4] = self.expires.as_millis();
-            let commit = (PRESENT | WIDE | self.kind.code()) << FLAGS_SHIFT;
+            let commit = (PRESENT | WIDE | self.kind.code() | self.marks.0) << FLAGS_SHIFT;
             words[0] = commit | checks(commit, &words, common.seed_at(offset), digest);
         } else {
             [words[0], words[1]] = self.encode_compact(common, offset, digest);
@@ -207,7 +259,8 @@ impl Header {
         offset: u64,
         digest: u64,
     ) -> [u64; COMPACT_WORDS] {
-        let commit = (u64::from(self.key_len) << 8 | PRESENT | self.kind.code()) << FLAGS_SHIFT;
+        let flags = PRESENT | self.kind.code() | self.marks.0;
+        let commit = (u64::from(self.key_len) << 8 | flags) << FLAGS_SHIFT;
         let version = self.version.as_u64().wrapping_sub(common.version);
         let created = self.created.as_millis().wrapping_sub(common.created);
         let word = u64::from(self.outcome_len) | version << 16 | created << 40;
@@ -229,9 +282,11 @@ impl Header {
             return None;
         }
         let kind = Kind::from_code(flags & KIND_MASK)?;
+        let marks = Marks(flags & MARKS_MASK);
         if flags & WIDE != 0 {
             return Some(Self {
                 kind,
+                marks,
                 key_len: low_32(words[1]),
                 outcome_len: low_32(words[1] >> 32),
                 version: Version::from_u64(words[2]),
@@ -242,10 +297,10 @@ impl Header {
         }
         let Common { version, created, lifetime, .. } = *common;
         let meta = Self::compact_meta(words[1], version, created, lifetime);
-        let RecordMeta { version, created, expires } = meta;
+        let RecordMeta { version, created, expires, .. } = meta;
         let outcome_len = low_32(Self::compact_outcome_len(words[1]) as u64);
         let key_len = low_32(words[0] >> KEY_LEN_SHIFT);
-        Some(Self { kind, key_len, outcome_len, version, created, expires, wide: false })
+        Some(Self { kind, marks, key_len, outcome_len, version, created, expires, wide: false })
     }
 
     /// As [`Header::decode_unchecked`], and `None` as well where the header check disagrees.
@@ -316,7 +371,7 @@ const fn payload_check(hash: u64, digest: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Common, Header, Kind};
+    use super::{Common, Header, Kind, Marks};
     use crate::time::Timestamp;
     use crate::version::Version;
 
@@ -353,6 +408,19 @@ mod tests {
             assert_eq!(Header::decode(&words, &COMMON, 4160), Some(header));
             assert!(Header::payload_agrees(&words, &COMMON, 4160, 123));
             assert!(!Header::payload_agrees(&words, &COMMON, 4160, 124));
+        }
+    }
+
+    #[test]
+    fn every_kind_and_every_mark_comes_back() {
+        let kinds = [Kind::Completed, Kind::Removed, Kind::Started, Kind::Failed, Kind::Released];
+        let both = Marks::NAMESPACED.and(Marks::STATE);
+        for kind in kinds {
+            for marks in [Marks::NONE, Marks::NAMESPACED, Marks::STATE, both] {
+                let header = Header { kind, ..header(16, 64, 1001, 5_001, 65_001) }.marked(marks);
+                let words = header.encode(&COMMON, 4160, 1);
+                assert_eq!(Header::decode(&words, &COMMON, 4160), Some(header));
+            }
         }
     }
 

@@ -201,6 +201,15 @@ impl<'a> StripeGuard<'a> {
         swept
     }
 
+    /// Visits every location that a slot leads to.
+    pub(crate) fn each(&self, mut visit: impl FnMut(Location)) {
+        for line in self.blocks().flatten() {
+            for location in line.0.iter().filter_map(|cell| Slot::load(cell).location()) {
+                visit(location);
+            }
+        }
+    }
+
     /// Slots that hold a location.
     pub(crate) fn held(&self) -> u64 {
         u64::from(self.counts.held)

@@ -42,7 +42,12 @@ impl Log {
         let first = first.ok_or(Error::Full { what: "address space" })?;
         let adopted = self.map_adopted(listed, first * CHUNK_BYTES, file);
         if !matches!(adopted, Ok(Some(_))) {
-            self.catalog.lock().free(first..first + chunks);
+            // A mapping would keep the file's room after the file is gone.
+            let at = usize::try_from(first * CHUNK_BYTES).unwrap_or(usize::MAX);
+            let length = usize::try_from(listed.bytes).unwrap_or(0);
+            if self.space.unmap(at, length).is_ok() {
+                self.catalog.lock().free(first..first + chunks);
+            }
         }
         adopted
     }
@@ -103,6 +108,11 @@ impl Log {
     pub(crate) fn corrupt(&self, number: u64, offset: u64, what: &'static str) -> Error {
         let path = self.disk.path(&segment_file(number));
         Error::Corrupt { path, segment: Some(number), offset, what }
+    }
+
+    /// Removes segments that were prepared and never used, once no manifest lists them.
+    pub(crate) fn remove_unused(&self, numbers: &[u64]) -> Result<()> {
+        numbers.iter().try_for_each(|number| self.disk.remove(&segment_file(*number)))
     }
 
     /// Removes files that a crash left behind: unfinished, or of segments not listed.

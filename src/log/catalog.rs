@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::format::layout::BLOCK_BYTES;
-use crate::format::manifest::{Listed, Manifest};
+use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES};
+use crate::format::manifest::{Listed, Manifest, Space};
 use crate::log::places::Places;
-use crate::log::segment::Segment;
+use crate::log::segment::{Prepared, Segment};
 use crate::time::Timestamp;
 
 /// How large segments are.
@@ -43,10 +43,14 @@ pub(crate) struct Catalog {
     next_bytes: BTreeMap<Timestamp, u64>,
     /// The next segment of some bucket, with its head.
     spare: Option<Segment>,
-    /// A segment under way, for the manifest alone.
-    under_way: Option<Listed>,
+    /// Segments kept for completions on a full disk.
+    reserve: Vec<Prepared>,
+    /// Segments under way, for the manifest alone.
+    under_way: BTreeMap<u64, Listed>,
     places: Places,
     next_number: u64,
+    /// All namespaces, in order of their numbers.
+    pub(crate) spaces: Vec<Space>,
 }
 
 impl Catalog {
@@ -57,25 +61,35 @@ impl Catalog {
             open: BTreeMap::new(),
             next_bytes: BTreeMap::new(),
             spare: None,
-            under_way: None,
+            reserve: Vec::new(),
+            under_way: BTreeMap::new(),
             places: Places::new(chunks),
             next_number: 1,
+            spaces: Vec::new(),
         }
     }
 
     /// Claims consecutive blocks in the bucket's open segment, for one cursor.
     pub(crate) fn claim(&mut self, ends: Timestamp, span: u32) -> Option<(Arc<Segment>, u32)> {
-        let segment = self.open.get(&ends)?;
-        let block = segment.claimed.load(Ordering::Acquire);
-        if segment.blocks() - block < span {
+        let segment = self.open.get(&ends)?.clone();
+        let Some(block) = self.claim_in(&segment, span) else {
             if span == 1 {
                 self.open.remove(&ends);
             }
             return None;
+        };
+        Some((segment, block))
+    }
+
+    /// Claims consecutive blocks in a segment, for one cursor.
+    pub(crate) fn claim_in(&self, segment: &Segment, span: u32) -> Option<u32> {
+        let block = segment.claimed.load(Ordering::Acquire);
+        if segment.blocks() - block < span {
+            return None;
         }
         segment.cursors.fetch_add(1, Ordering::AcqRel);
         segment.claimed.store(block + span, Ordering::Release);
-        Some((segment.clone(), block))
+        Some(block)
     }
 
     /// Sizes for the bucket's next segment, with room for `span` blocks: the usual one, and
@@ -111,7 +125,7 @@ impl Catalog {
 
     /// Opens the segment for its bucket. One it replaces counts as full from now on.
     pub(crate) fn activate(&mut self, segment: Arc<Segment>) {
-        self.under_way = None;
+        self.under_way.remove(&segment.number);
         self.segments.insert(segment.number, segment.clone());
         // Neither a small disk nor one large record says how large the usual segment is.
         let usual = *self.next_bytes.get(&segment.ends).unwrap_or(&self.sizes.min);
@@ -184,31 +198,68 @@ impl Catalog {
     /// The spare segment, if it has the size wanted; it stays listed.
     pub(crate) fn take_spare(&mut self, bytes: u64) -> Option<Segment> {
         let spare = self.spare.take_if(|spare| spare.bytes == bytes)?;
-        self.under_way = Some(spare.listed());
+        self.under_way.insert(spare.number, spare.listed());
         Some(spare)
     }
 
     pub(crate) fn put_spare(&mut self, spare: Segment) {
-        self.under_way = None;
+        self.under_way.remove(&spare.number);
         self.spare = Some(spare);
     }
 
     /// Lists a segment under way, until it is put among the others.
-    pub(crate) fn list(&mut self, under_way: Option<Listed>) {
-        self.under_way = under_way;
+    pub(crate) fn list(&mut self, listed: Listed) {
+        self.under_way.insert(listed.number, listed);
     }
 
-    /// The spare segment is not needed any more.
-    pub(crate) fn discard_spare(&mut self) -> Option<Segment> {
-        let spare = self.spare.take()?;
-        self.places.give(spare.chunks());
-        Some(spare)
+    /// The segment under way will not be one.
+    pub(crate) fn unlist(&mut self, number: u64) {
+        self.under_way.remove(&number);
+    }
+
+    /// Size of the next segment to keep, of which `missing` bytes are needed.
+    pub(crate) fn reserve_bytes(&self, missing: u64) -> u64 {
+        missing.min(self.sizes.max).next_power_of_two().clamp(self.sizes.min, self.sizes.max)
+    }
+
+    pub(crate) fn put_reserve(&mut self, kept: Prepared) {
+        self.under_way.remove(&kept.number);
+        self.reserve.push(kept);
+    }
+
+    /// The smallest kept segment of at least so many bytes; it stays listed.
+    pub(crate) fn take_reserve(&mut self, bytes: u64) -> Option<Prepared> {
+        let fits = self.reserve.iter().enumerate().filter(|(_, kept)| kept.bytes >= bytes);
+        let (index, _) = fits.min_by_key(|(_, kept)| kept.bytes)?;
+        let kept = self.reserve.swap_remove(index);
+        self.list(Listed::open(kept.number, kept.bytes));
+        Some(kept)
+    }
+
+    /// Adds a segment that is appended to, but not by everybody.
+    pub(crate) fn add_used(&mut self, segment: Arc<Segment>) {
+        self.under_way.remove(&segment.number);
+        self.segments.insert(segment.number, segment);
+    }
+
+    /// The prepared segments are not needed any more.
+    pub(crate) fn discard_unused(&mut self) -> Vec<Prepared> {
+        let spare = self.spare.take().map(Segment::unused);
+        let unused: Vec<_> = self.reserve.drain(..).chain(spare).collect();
+        for prepared in &unused {
+            let first = prepared.at / CHUNK_BYTES;
+            self.places.give(first..first + prepared.bytes / CHUNK_BYTES);
+        }
+        unused
     }
 
     pub(crate) fn manifest(&self, epoch: u32, time: Timestamp, closed: bool) -> Manifest {
-        let spare = self.spare.as_ref().map(Segment::listed);
+        let reserve = self.reserve.iter().map(|kept| Listed::open(kept.number, kept.bytes));
+        let unused = self.spare.iter().map(Segment::listed).chain(reserve);
+        let unused = unused.chain(self.under_way.values().copied());
         let segments = self.segments.values().map(|segment| segment.listed());
-        let segments = segments.chain(spare).chain(self.under_way).collect();
-        Manifest { epoch, closed, time, next_number: self.next_number, segments }
+        let segments = segments.chain(unused).collect();
+        let (next_number, spaces) = (self.next_number, self.spaces.clone());
+        Manifest { epoch, closed, time, next_number, spaces, segments }
     }
 }

@@ -101,8 +101,8 @@ impl Log {
 
     /// A file with its place in memory, listed in the manifest, without contents.
     ///
-    /// It stays listed as the segment under way until it is put among the others.
-    fn prepare(&self, bytes: u64, now: Timestamp) -> Result<Prepared> {
+    /// It stays listed as a segment under way until it is put among the others.
+    pub(crate) fn prepare(&self, bytes: u64, now: Timestamp) -> Result<Prepared> {
         let chunks = bytes / CHUNK_BYTES;
         let (number, first) = {
             let mut catalog = self.catalog.lock();
@@ -116,7 +116,7 @@ impl Log {
             Ok(Prepared { number, at, bytes, file })
         });
         let listed = prepared.and_then(|prepared| {
-            self.catalog.lock().list(Some(Listed::open(number, bytes)));
+            self.catalog.lock().list(Listed::open(number, bytes));
             self.save_manifest(now, false).map(|()| prepared)
         });
         listed.inspect_err(|error| self.abandon(number, at, bytes, error))
@@ -137,7 +137,7 @@ impl Log {
             _ => false,
         };
         let mut catalog = self.catalog.lock();
-        catalog.list(None);
+        catalog.unlist(number);
         if unmapped {
             let first = at / CHUNK_BYTES;
             catalog.free(first..first + bytes / CHUNK_BYTES);

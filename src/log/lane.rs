@@ -87,6 +87,7 @@ impl Lane {
         let cursor = self.cursors.iter_mut().find(fits).ok_or(NoBlock)?;
         let version = self.versions.next(versions, draft.after, cursor.common.version);
         let header = Header::new(draft.kind, lengths, version, draft.created, draft.expires)
+            .marked(draft.marks)
             .fit(&cursor.common);
         let at = cursor.next;
         cursor.next += header.record_bytes();

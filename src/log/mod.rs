@@ -14,9 +14,11 @@ pub(crate) mod catalog;
 pub(crate) mod create;
 pub(crate) mod lane;
 pub(crate) mod places;
+pub(crate) mod reserve;
 pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod segment;
+pub(crate) mod spaces;
 pub(crate) mod table;
 pub(crate) mod versions;
 pub(crate) mod view;
@@ -30,14 +32,15 @@ use crate::error::{Error, Result};
 use crate::format::identity::ID_BYTES;
 use crate::format::layout::{CHUNK_BYTES, segment_file};
 use crate::format::location::{Location, SPACE_BYTES};
-use crate::format::record::Kind;
+use crate::format::record::{Kind, Marks};
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::catalog::{Catalog, Sizes};
 use crate::log::lane::Lane;
+use crate::log::reserve::Reserve;
 use crate::log::segment::Segment;
 use crate::log::table::Table;
 use crate::log::versions::Versions;
-use crate::log::view::{Known, RecordView};
+use crate::log::view::{RecordView, Replay};
 use crate::sys::disk::Disk;
 use crate::sys::space::Space;
 use crate::sys::sync::Mutex;
@@ -51,6 +54,7 @@ const SPACE_BYTES_MIN: u64 = 4 << 30;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Draft<'a> {
     pub(crate) kind: Kind,
+    pub(crate) marks: Marks,
     pub(crate) key: &'a [u8],
     pub(crate) outcome: &'a [u8],
     pub(crate) hash: KeyHash,
@@ -85,6 +89,7 @@ pub(crate) struct Log {
     versions: Versions,
     lanes: Box<[CachePadded<Mutex<Lane>>]>,
     catalog: Mutex<Catalog>,
+    pub(crate) reserve: Reserve,
     /// Segments dropped whose places are not free yet.
     unswept: AtomicU64,
     /// Held while segments are sealed, so that no two threads seal the same one.
@@ -109,6 +114,7 @@ impl Log {
         let space = Space::reserve(bytes(SPACE_BYTES), bytes(SPACE_BYTES_MIN)).map_err(fail)?;
         let chunks = space.len() as u64 / CHUNK_BYTES;
         let table = Table::new(bytes(chunks)).map_err(fail)?;
+        let reserve = Reserve::new(bytes(chunks), lanes).map_err(fail)?;
         let lanes = (0..lanes).map(|_| CachePadded::new(Mutex::new(Lane::default()))).collect();
         let versions = Versions::new(epoch);
         let catalog = Mutex::new(Catalog::new(sizes, chunks));
@@ -120,6 +126,7 @@ impl Log {
             versions,
             lanes,
             catalog,
+            reserve,
             sealing: Mutex::default(),
             growing: Mutex::default(),
             listing: Mutex::default(),
@@ -156,20 +163,20 @@ impl Log {
 
     /// The completed record at `location`, if it is `key`'s and can be read without a lock.
     #[inline(always)]
-    pub(crate) fn glance(&self, location: Location, key: &[u8]) -> Option<Known<'_>> {
+    pub(crate) fn glance(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
         let entry = self.table.verified(location.chunk())?;
-        match Known::compact(self.space.words(), entry, location, key) {
+        match Replay::compact(self.space.words(), entry, location, key) {
             None => self.glance_further(location, key),
-            known => known,
+            replay => replay,
         }
     }
 
     /// As [`Log::glance`], for a record with a wide header.
     #[cold]
-    fn glance_further(&self, location: Location, key: &[u8]) -> Option<Known<'_>> {
+    fn glance_further(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
         let entry = self.table.get(location.chunk())?;
         let view = RecordView::at(self.space.words(), &entry, location)?;
-        view.known().filter(|_| view.key_equals(key))
+        view.replay().filter(|_| view.key_equals(key, Marks::NONE))
     }
 
     /// True when every byte of a record is what was written at its place.
@@ -232,6 +239,7 @@ impl Log {
         for lane in &self.lanes {
             lane.lock().leave(segment);
         }
+        self.reserve.leave(segment);
     }
 
     /// Ends appending to every segment, of the bucket ending at `ends` or of all.
@@ -263,6 +271,7 @@ impl Log {
         for segment in &segments {
             self.table.clear(segment.chunks());
         }
+        self.forget_promises(&segments);
         {
             let mut catalog = self.catalog.lock();
             segments.iter().for_each(|segment| catalog.remove(segment.number));

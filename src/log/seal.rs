@@ -92,10 +92,10 @@ impl Log {
         for segment in unsealed {
             self.write_run(&segment, hasher)?;
         }
-        let spare = self.catalog.lock().discard_spare();
+        let unused = self.catalog.lock().discard_unused();
         self.save_manifest(now, true)?;
-        if let Some(spare) = spare {
-            self.disk.remove(&segment_file(spare.number))?;
+        for prepared in unused {
+            self.disk.remove(&segment_file(prepared.number))?;
         }
         self.disk.release();
         Ok(())

@@ -3,22 +3,23 @@
 use std::sync::atomic::AtomicU64;
 
 use crate::format::location::Location;
-use crate::format::record::{COMPACT_WORDS, Common, Header, HeaderWords, Kind, WIDE_WORDS};
+use crate::format::record::{COMPACT_WORDS, Common, Header, HeaderWords, Kind, Marks, WIDE_WORDS};
+use crate::format::state::{STATE_BYTES, State};
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::table::{Bases, TableEntry};
 use crate::record::RecordMeta;
 use crate::sys::words::{self, words_for};
 
-/// A completed record whose key was compared: what a duplicate is answered from.
+/// A key's record whose outcome stands: what a duplicate is answered from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Known<'a> {
+pub(crate) struct Replay<'a> {
     pub(crate) meta: RecordMeta,
     pub(crate) outcome_len: usize,
     /// At least the words that the outcome is in.
     outcome: &'a [AtomicU64],
 }
 
-impl<'a> Known<'a> {
+impl<'a> Replay<'a> {
     /// The record at `location` if it has a compact header, is completed and has this key.
     ///
     /// `None` says nothing: the record may be of another kind. This is the short way for the
@@ -90,6 +91,9 @@ impl<'a> RecordView<'a> {
         } else {
             Header::decode_unchecked(&raw, common)?
         };
+        if header.marks.has(Marks::STATE) && (header.outcome_len as usize) < STATE_BYTES {
+            return None;
+        }
         let words = from.get(..usize::try_from(header.record_bytes() / 8).ok()?)?;
         Some(Self { header, words, unverified })
     }
@@ -97,31 +101,55 @@ impl<'a> RecordView<'a> {
     #[inline]
     pub(crate) fn meta(&self) -> RecordMeta {
         let Header { version, created, expires, .. } = self.header;
-        RecordMeta { version, created, expires }
+        let state = self.state();
+        RecordMeta {
+            version,
+            created,
+            expires,
+            first_seen: state.map_or(created, |state| state.first_seen),
+            attempts: state.map_or(0, |state| state.attempts),
+            failed: self.header.kind == Kind::Failed,
+            has_fingerprint: state.is_some_and(|state| state.fingerprint.is_some()),
+        }
     }
 
+    /// True when the key's outcome stands, good or bad.
     #[inline]
-    pub(crate) fn key_equals(&self, key: &[u8]) -> bool {
-        self.header.key_len as usize == key.len() && words::equal_bytes(self.key_words(), key)
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.header.kind, Kind::Completed | Kind::Failed)
     }
 
+    /// What a record of a lease says besides key and outcome.
+    #[inline]
+    pub(crate) fn state(&self) -> Option<State> {
+        if !self.header.marks.has(Marks::STATE) {
+            return None;
+        }
+        let mut bytes = [0; STATE_BYTES];
+        words::read_bytes(self.payload_words(), &mut bytes);
+        State::decode(&bytes)
+    }
+
+    /// True for a key of the same bytes, in a namespace as `marks` says.
+    #[inline]
+    pub(crate) fn key_equals(&self, key: &[u8], marks: Marks) -> bool {
+        self.header.key_len as usize == key.len()
+            && self.header.marks.has(Marks::NAMESPACED) == marks.has(Marks::NAMESPACED)
+            && words::equal_bytes(self.key_words(), key)
+    }
+
+    /// Bytes of the outcome, without the state before it.
     #[inline]
     pub(crate) fn outcome_len(&self) -> usize {
-        self.header.outcome_len as usize
+        self.header.outcome_len as usize - self.state_words() * 8
     }
 
-    /// The same without the header, if it is completed.
+    /// The same without the header, if the key's outcome stands.
     #[inline]
-    pub(crate) fn known(&self) -> Option<Known<'a>> {
-        let outcome = self.words.get(self.header.outcome_word()..).unwrap_or_default();
-        let known = Known { meta: self.meta(), outcome_len: self.outcome_len(), outcome };
-        (self.header.kind == Kind::Completed).then_some(known)
-    }
-
-    /// Fills `buffer`, which has the outcome's length or less.
-    fn copy_outcome(&self, buffer: &mut [u8]) {
-        let words = self.words.get(self.header.outcome_word()..).unwrap_or_default();
-        words::read_bytes(words, buffer);
+    pub(crate) fn replay(&self) -> Option<Replay<'a>> {
+        let outcome = self.words.get(self.header.outcome_word() + self.state_words()..)?;
+        let replay = Replay { meta: self.meta(), outcome_len: self.outcome_len(), outcome };
+        self.is_final().then_some(replay)
     }
 
     /// The key's bytes, in `buffer`.
@@ -140,14 +168,24 @@ impl<'a> RecordView<'a> {
         buffer: &mut Vec<u8>,
     ) -> Option<KeyHash> {
         let hash = hasher.hash(self.copy_key(buffer));
-        buffer.resize(self.outcome_len(), 0);
-        self.copy_outcome(buffer);
+        buffer.resize(self.header.outcome_len as usize, 0);
+        words::read_bytes(self.payload_words(), buffer);
         let digest = hash.digest(buffer);
         let raw = header_words(self.words)?;
         Header::payload_agrees(&raw, common, offset, digest).then_some(hash)
     }
 
+    /// The outcome's words, and those of the state before it.
     #[inline]
+    fn payload_words(&self) -> &[AtomicU64] {
+        self.words.get(self.header.outcome_word()..).unwrap_or_default()
+    }
+
+    #[inline]
+    fn state_words(&self) -> usize {
+        if self.header.marks.has(Marks::STATE) { STATE_BYTES / 8 } else { 0 }
+    }
+
     fn key_words(&self) -> &[AtomicU64] {
         let (from, to) = (self.header.header_words(), self.header.outcome_word());
         self.words.get(from..to).unwrap_or_default()

@@ -45,6 +45,11 @@ pub(crate) struct MemoryDisk {
 }
 
 impl MemoryDisk {
+    /// Files whose names end so.
+    pub(crate) fn count(&self, end: &str) -> usize {
+        self.files.lock().keys().filter(|name| name.ends_with(end)).count()
+    }
+
     /// What a power cut leaves: every synced byte, and of the others the units `keep` chooses.
     pub(crate) fn after_power_cut(&self, mut keep: impl FnMut() -> bool) -> Self {
         let mut files = BTreeMap::new();

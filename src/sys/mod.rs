@@ -17,4 +17,6 @@ pub(crate) mod prefetch;
 pub(crate) mod random;
 pub(crate) mod space;
 pub(crate) mod sync;
+#[cfg(all(test, oncelog_shuttle))]
+pub(crate) mod sync_model;
 pub(crate) mod words;

@@ -10,8 +10,18 @@ mod concurrency;
 mod damage;
 mod expiry;
 mod full_disk;
+#[cfg(feature = "async")]
+mod futures;
+mod history;
 mod input;
+mod killed;
+mod lease;
+mod namespaces;
 mod places;
+mod protocol;
+mod race;
+mod regressions;
 mod semantics;
 mod setup;
+mod wait;
 mod wreck;

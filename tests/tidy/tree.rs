@@ -8,7 +8,7 @@ use crate::source::Source;
 /// Folders that hold nothing written by hand.
 const SKIPPED_DIRS: &[&str] = &[".git", "target", "fuzz/corpus", "fuzz/artifacts"];
 /// Files that a tool writes.
-const SKIPPED_FILES: &[&str] = &["Cargo.lock"];
+const SKIPPED_FILES: &[&str] = &[".git", "Cargo.lock"];
 /// Endings of the files that people write.
 const WRITTEN: &[&str] = &[".rs", ".md", ".toml", ".sh", ".yml", ".yaml"];
 

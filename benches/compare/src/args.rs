@@ -21,7 +21,7 @@ pub struct Args {
         default_value = "oncelog,dashmap,lmdb,sqlite"
     )]
     pub engines: Vec<Name>,
-    /// Workloads, always run in the order new, dup, miss, reopen.
+    /// Workloads, always run in the order new, dup, miss, lease, reopen.
     #[arg(long, value_delimiter = ',', default_value = "new,dup,miss")]
     pub workloads: Vec<Workload>,
     /// Distinct keys a run inserts.
@@ -74,6 +74,8 @@ pub enum Workload {
     Dup,
     /// Look-up of keys never inserted.
     Miss,
+    /// Begin and complete of keys never seen, beside those of `new`: a pair counts as one.
+    Lease,
     /// Opening a filled store whose process was killed.
     Reopen,
 }
@@ -85,6 +87,7 @@ impl Workload {
             Workload::New => "new",
             Workload::Dup => "dup",
             Workload::Miss => "miss",
+            Workload::Lease => "lease",
             Workload::Reopen => "reopen",
         }
     }
@@ -112,7 +115,7 @@ impl Durability {
 /// What a started process is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Role {
-    /// Measures new, dup and miss on one store.
+    /// Measures new, dup, miss and lease on one store.
     Measure,
     /// Fills a store, says so and waits to be killed.
     Fill,

@@ -92,6 +92,11 @@ fn measure<E: Engine<K, V>, const K: usize, const V: usize>(
         let count = done.ranges.len();
         print(&scale.line(Workload::Miss, done.seconds, count, present.len())?)?;
     }
+    if asked(Workload::Lease) && args.engines[0].has_leases() {
+        let done = workload::leases(engine, args)?;
+        let count = done.ranges.len();
+        print(&scale.line(Workload::Lease, done.seconds, count, present.len() + count)?)?;
+    }
     Ok(())
 }
 

@@ -219,6 +219,40 @@ pub fn misses<E: Engine<K, V>, const K: usize, const V: usize>(
     )
 }
 
+/// Begins and completes as many keys as `new` inserts, but others; every one must be begun.
+pub fn leases<E: Engine<K, V>, const K: usize, const V: usize>(
+    engine: &E,
+    args: &Args,
+) -> Result<Done> {
+    let generator = Generator::new(args.seed);
+    on_threads(
+        engine,
+        args,
+        Workload::Lease,
+        args.keys,
+        |session, share, batch, deadline| {
+            let make = |index| {
+                let index = args.keys + index;
+                (generator.key(index), generator.outcome(index))
+            };
+            let mut items = Vec::with_capacity(batch);
+            let mut begun = 0;
+            let mut at = share.start;
+            while at < share.end {
+                let end = share.end.min(at + batch as u64);
+                items.clear();
+                items.extend((at..end).map(make));
+                begun += session.lease(&items)? as u64;
+                at = end;
+                if deadline.passed(items.len()) {
+                    break;
+                }
+            }
+            Ok((at, (at - share.start) - begun))
+        },
+    )
+}
+
 /// Checks a sample of the keys present, and some that are not; not timed.
 pub fn verify<E: Engine<K, V>, const K: usize, const V: usize>(
     engine: &E,

@@ -1,5 +1,6 @@
 //! Arguments: every option, its help and the rules that can be checked before anything is opened.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,8 +23,10 @@ Exit codes:
 const DEDUP_NOTES: &str = "\
 An item is recorded before it is printed. When the process is killed, the items
 recorded last may not have been printed; a rerun prints exactly those whose key
-had not been recorded. An interrupt (Ctrl-C) or a termination request first
-finishes the items in hand, so that it leaves none of them out.
+had not been recorded. With --two-phase an item is recorded after it was printed
+and flushed: a kill leaves none out, and a rerun may print some a second time.
+An interrupt (Ctrl-C) or a termination request first finishes the items in hand,
+so that it leaves none of them out.
 
 A key taken from a field never equals a whole line, and JSON, CSV and regex
 keys never equal each other, so one store can serve several kinds of input.
@@ -43,6 +46,29 @@ Exit codes:
   3  the store is damaged
   4  the store is in use by another process";
 
+const EXEC_NOTES: &str = "\
+The first caller with a key runs the command; callers that come meanwhile wait,
+and all later ones get what it printed and its exit code, until --ttl is over.
+Up to 7 MiB of each output are recorded. Standard input is the command's alone.
+
+A command that is ended by a signal, or cannot be started, leaves its key free.
+When oncelog itself is killed, the command may go on by itself; its key is in
+progress until the lease ends, and the next caller runs the command again. With
+--hold nobody does. So a command can run twice; make its effects repeatable, or
+let them check for themselves.
+
+Examples:
+  oncelog exec --store once --key deploy-1.4.2 -- ./deploy.sh production
+  oncelog exec --store once --key report-2026-07 --ttl 31d -- ./report.sh
+
+Exit codes:
+  that of the command, run or replayed
+  125  oncelog itself failed: store, waiting time, attempts used up
+  126  the command cannot be executed
+  127  the command was not found
+  128+n  the command was ended by signal n
+  2    wrong usage";
+
 /// Drops what was seen before, across runs and crashes.
 #[derive(Debug, Parser)]
 #[command(name = "oncelog", version, after_help = EXIT_CODES)]
@@ -56,6 +82,9 @@ pub(crate) enum Command {
     /// Print each line whose key was not seen before, and drop the rest
     #[command(after_help = DEDUP_NOTES)]
     Dedup(Box<DedupArgs>),
+    /// Run a command once per key, and replay its output and exit code to later callers
+    #[command(after_help = EXEC_NOTES)]
+    Exec(Box<ExecArgs>),
     /// Tell what a store holds, without changing it
     #[command(after_help = EXIT_CODES)]
     Stat(InspectArgs),
@@ -136,6 +165,13 @@ pub(crate) struct DedupArgs {
     #[arg(long)]
     pub(crate) line_buffered: bool,
 
+    /// Record a line only after it was printed and flushed
+    ///
+    /// A kill then prints the lines in hand again at the next run, where without this option it
+    /// may leave some out. Lines that are being printed are held under leases meanwhile.
+    #[arg(long, conflicts_with = "no_output")]
+    pub(crate) two_phase: bool,
+
     /// No notes and no progress on standard error; errors are still told
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -154,6 +190,45 @@ impl DedupArgs {
     pub(crate) fn delimiter(&self) -> u8 {
         if self.null { 0 } else { b'\n' }
     }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExecArgs {
+    /// Directory that remembers the keys, created when missing
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) store: PathBuf,
+
+    /// What the command is run once for; at most 1024 bytes
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: String,
+
+    /// How long the outcome is replayed, such as 90s, 24h, 7d or never
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_ttl)]
+    pub(crate) ttl: Ttl,
+
+    /// How long a run that was killed keeps others waiting; renewed while the command runs
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_lease)]
+    pub(crate) lease: Duration,
+
+    /// How long to wait for others at most; without it, as long as it takes
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) wait: Option<Duration>,
+
+    /// How often the command is run for a key at most, if its runs do not end by themselves
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) attempts: Option<u32>,
+
+    /// A command that exits with another code than 0 leaves its key free
+    #[arg(long)]
+    pub(crate) retry_failed: bool,
+
+    /// A run that was killed is not repeated
+    #[arg(long)]
+    pub(crate) hold: bool,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Args, Debug)]
@@ -206,6 +281,15 @@ fn parse_ttl(text: &str) -> Result<Ttl, String> {
         return Err("a key must be remembered for at least 1ms".to_owned());
     }
     Ok(Ttl::After(lifetime))
+}
+
+fn parse_lease(text: &str) -> Result<Duration, String> {
+    let lease = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a time such as 90s or 5m"))?;
+    if lease < Duration::from_secs(1) || lease > oncelog::LEASE_MAX {
+        return Err("a lease has at least 1s and at most 366 days".to_owned());
+    }
+    Ok(lease)
 }
 
 fn parse_delimiter(text: &str) -> Result<u8, String> {

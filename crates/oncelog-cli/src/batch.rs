@@ -8,6 +8,7 @@ use crate::exit::Failure;
 use crate::key::{EMPTY, long};
 use crate::output::Output;
 use crate::report::Counts;
+use crate::two_phase::TwoPhase;
 
 /// Items recorded with one call.
 const ITEMS_MAX: usize = 1024;
@@ -60,16 +61,18 @@ pub(crate) struct Batch {
     longs: Vec<Long>,
     answers: Answers,
     items_max: usize,
+    two_phase: Option<TwoPhase>,
 }
 
 impl Batch {
-    pub(crate) fn new(line_buffered: bool) -> Self {
+    pub(crate) fn new(line_buffered: bool, two_phase: bool) -> Self {
         Self {
             slots: Vec::with_capacity(ITEMS_MAX),
             fields: Vec::new(),
             longs: Vec::new(),
             answers: Answers::new(),
             items_max: if line_buffered { 1 } else { ITEMS_MAX },
+            two_phase: two_phase.then(TwoPhase::default),
         }
     }
 
@@ -132,6 +135,12 @@ impl Batch {
         if self.slots.is_empty() {
             return Ok(());
         }
+        if let Some(mut two_phase) = self.two_phase.take() {
+            let settled = self.settle_in_two(&mut two_phase, store, buffer, output, counts);
+            self.two_phase = Some(two_phase);
+            self.clear();
+            return settled;
+        }
         let mut answers = std::mem::take(&mut self.answers);
         let pair = |slot| self.pair(slot, buffer);
         let pairs: Vec<(&[u8], &[u8])> = self.slots.iter().filter_map(pair).collect();
@@ -140,11 +149,54 @@ impl Batch {
         let next = delivered.as_ref().ok().and_then(|delivered| self.slots.get(*delivered));
         let start = next.map_or(0, |slot| slot.start);
         self.answers = answers;
+        self.clear();
+        delivered?;
+        recorded.map_err(|error| Stop::Recording(start, error))
+    }
+
+    fn clear(&mut self) {
         self.slots.clear();
         self.fields.clear();
         self.longs.clear();
-        delivered?;
-        recorded.map_err(|error| Stop::Recording(start, error))
+    }
+
+    /// Claims the items, hands them to the output, flushes it, and records them then.
+    fn settle_in_two(
+        &self,
+        two_phase: &mut TwoPhase,
+        store: &Store,
+        buffer: &[u8],
+        output: &mut Output,
+        counts: &mut Counts,
+    ) -> Result<(), Stop> {
+        let mut run = Run { is_new: true, start: 0, end: 0 };
+        let mut stop = Ok(());
+        for slot in &self.slots {
+            let claimed = match self.pair(slot, buffer) {
+                None => Ok(true),
+                Some((key, content)) => two_phase.claim(store, key, content),
+            };
+            let is_new = match claimed {
+                Ok(is_new) => is_new,
+                Err(error) => {
+                    stop = Err(Stop::Recording(slot.start, error));
+                    break;
+                }
+            };
+            if !matches!(slot.key, Key::None) {
+                *if is_new { &mut counts.new } else { &mut counts.duplicates } += 1;
+            }
+            if is_new != run.is_new || slot.start != run.end {
+                run.put(buffer, output)?;
+                run = Run { is_new, start: slot.start, end: slot.start };
+            }
+            run.end = slot.end + 1;
+        }
+        run.put(buffer, output)?;
+        output.flush().map_err(Stop::Printing)?;
+        let start = self.slots.first().map_or(0, |slot| slot.start);
+        two_phase.record().map_err(|error| Stop::Recording(start, error))?;
+        stop
     }
 
     /// The key and the outcome to record for an item.

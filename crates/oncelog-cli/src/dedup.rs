@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &DedupArgs) -> Result<(), Failure> {
         arguments,
         extractor,
         splitter: Splitter::new(arguments),
-        batch: Batch::new(arguments.line_buffered),
+        batch: Batch::new(arguments.line_buffered, arguments.two_phase),
         output,
         counts: Counts::default(),
         progress: Progress::new(arguments, total),

@@ -17,6 +17,10 @@ pub(crate) enum Failure {
     Corrupt(String),
     /// The store is open elsewhere.
     InUse(String),
+    /// The same, with an exit code of its own.
+    Coded(u8, String),
+    /// A command that was run, or replayed, ended so; it has said itself why.
+    Ended(u8),
     /// Nobody reads the output any more, which is an ordinary end.
     ClosedPipe,
 }
@@ -38,7 +42,19 @@ impl Failure {
             Self::Usage(text) => Self::Usage(put(text)),
             Self::Corrupt(text) => Self::Corrupt(put(text)),
             Self::InUse(text) => Self::InUse(put(text)),
+            Self::Coded(code, text) => Self::Coded(code, put(text)),
+            Self::Ended(code) => Self::Ended(code),
             Self::ClosedPipe => Self::ClosedPipe,
+        }
+    }
+
+    /// Gives a failure of this program itself this exit code.
+    pub(crate) fn with_code(self, code: u8) -> Self {
+        match self {
+            Self::Runtime(text) | Self::Usage(text) | Self::Corrupt(text) | Self::InUse(text) => {
+                Self::Coded(code, text)
+            }
+            other => other,
         }
     }
 
@@ -48,7 +64,8 @@ impl Failure {
             Self::Usage(text) => Some((2, text)),
             Self::Corrupt(text) => Some((3, text)),
             Self::InUse(text) => Some((4, text)),
-            Self::ClosedPipe => None,
+            Self::Coded(code, text) => Some((*code, text)),
+            Self::Ended(_) | Self::ClosedPipe => None,
         }
     }
 }
@@ -75,6 +92,9 @@ pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
     let Err(failure) = result else {
         return ExitCode::SUCCESS;
     };
+    if let Failure::Ended(code) = failure {
+        return ExitCode::from(code);
+    }
     let Some((code, text)) = failure.text() else {
         return ExitCode::SUCCESS;
     };

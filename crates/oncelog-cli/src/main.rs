@@ -6,16 +6,19 @@
 mod args;
 mod batch;
 mod dedup;
+mod exec;
 mod exit;
 mod input;
 mod key;
 mod memory;
+mod outcome;
 mod output;
 mod progress;
 mod report;
 mod signals;
 mod split;
 mod stat;
+mod two_phase;
 mod verify;
 
 use std::process::ExitCode;
@@ -27,6 +30,7 @@ use args::{Cli, Command};
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Dedup(arguments) => dedup::run(&arguments),
+        Command::Exec(arguments) => exec::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };

@@ -5,7 +5,7 @@
 //! item recorded and unprinted. A second signal ends the process at once.
 
 use std::fs;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -18,12 +18,28 @@ use crate::memory::Memory;
 
 /// Holds the memory, and is closed while items are recorded and printed.
 #[derive(Debug)]
-pub(crate) struct Gate(Mutex<Option<Memory>>);
+pub(crate) struct Gate {
+    memory: Mutex<Option<Memory>>,
+    /// The process is about to end: whoever works on items makes way.
+    ending: AtomicBool,
+}
 
 impl Gate {
     /// Waits until nobody else is behind the gate. The memory is gone once it was taken.
+    ///
+    /// Waits for good once a signal came: on a busy machine, whoever closes the gate again right
+    /// after opening it would keep the signal from ever getting through.
     pub(crate) fn close(&self) -> MutexGuard<'_, Option<Memory>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        while self.ending.load(Ordering::SeqCst) {
+            thread::park();
+        }
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the gate for good.
+    fn end(&self) -> MutexGuard<'_, Option<Memory>> {
+        self.ending.store(true, Ordering::SeqCst);
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -40,11 +56,12 @@ pub(crate) fn watch(memory: Memory) -> Result<Arc<Gate>, Failure> {
         flag::register(*signal, Arc::clone(&seen_once)).map_err(failure)?;
     }
     let mut signals = Signals::new(&wanted).map_err(failure)?;
-    let gate = Arc::new(Gate(Mutex::new(Some(memory))));
+    let memory = Mutex::new(Some(memory));
+    let gate = Arc::new(Gate { memory, ending: AtomicBool::new(false) });
     let at_gate = Arc::clone(&gate);
     let listen = move || {
         if let Some(signal) = signals.forever().next() {
-            let mut closed = at_gate.close();
+            let mut closed = at_gate.end();
             // What fails here is repaired by the next open.
             let _ = closed.take().map(Memory::close);
             let _ = low_level::emulate_default_handler(signal);

@@ -71,6 +71,11 @@ pub trait Session<const K: usize, const V: usize> {
 
     /// How many of the keys are known.
     fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize>;
+
+    /// Begins and completes every item, where the engine has leases; how many were new.
+    fn lease(&mut self, _items: &[Item<K, V>]) -> Result<usize> {
+        Err("this engine has no leases".into())
+    }
 }
 
 /// The engines by name.
@@ -110,6 +115,11 @@ impl Name {
             Name::Sqlite => "sqlite",
             Name::Rocksdb => "rocksdb",
         }
+    }
+
+    /// Whether the engine has leases to measure.
+    pub fn has_leases(self) -> bool {
+        self == Name::Oncelog
     }
 
     /// Whether the engine keeps anything past the end of its process.

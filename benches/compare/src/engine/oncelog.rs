@@ -1,6 +1,6 @@
 //! Oncelog, the engine of this repository.
 
-use oncelog::{Answer, Answers, Check, Lookups, Store};
+use oncelog::{Answer, Answers, Begin, BeginOptions, Check, Lookups, Store};
 
 use super::{Engine, Item, Session, Setup};
 use crate::Result;
@@ -12,7 +12,8 @@ use crate::tally::Tally;
 /// being killed, but not a loss of power. `synced`: `sync` after every call, single or batch,
 /// also when it wrote nothing, for a duplicate may be of another thread's record that is not
 /// on the disk yet. A batch is one `check_and_set_many` or `get_many` with reused buffers; a
-/// single look-up is `contains`.
+/// single look-up is `contains`. A lease is a `begin` and the `complete` of its answer; in
+/// batches, a `begin_many` and a `complete_many`.
 #[derive(Debug)]
 pub struct Oncelog {
     store: Store,
@@ -25,6 +26,8 @@ pub struct OncelogSession<'a> {
     engine: &'a Oncelog,
     answers: Answers,
     lookups: Lookups,
+    keys: Vec<u8>,
+    begun: Vec<Begin>,
 }
 
 impl<const K: usize, const V: usize> Engine<K, V> for Oncelog {
@@ -43,6 +46,8 @@ impl<const K: usize, const V: usize> Engine<K, V> for Oncelog {
             engine: self,
             answers,
             lookups,
+            keys: Vec::new(),
+            begun: Vec::new(),
         })
     }
 }
@@ -90,5 +95,29 @@ impl<const K: usize, const V: usize> Session<K, V> for OncelogSession<'_> {
     fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize> {
         self.engine.store.get_many(keys, &mut self.lookups)?;
         Ok(self.lookups.iter().flatten().count())
+    }
+
+    #[inline]
+    fn lease(&mut self, items: &[Item<K, V>]) -> Result<usize> {
+        let store = &self.engine.store;
+        let mut begun = 0;
+        if let [(key, outcome)] = items {
+            if let Begin::Started(mut lease) = store.begin(key)? {
+                lease.complete(outcome)?;
+                begun = 1;
+            }
+        } else {
+            self.keys.clear();
+            self.keys.extend(items.iter().flat_map(|(key, _)| key));
+            let keys: Vec<&[u8]> = self.keys.chunks(K).collect();
+            store.begin_many(&keys, BeginOptions::new(), &mut self.begun)?;
+            let answers = self.begun.drain(..).zip(items);
+            let started = |(answer, item): (Begin, &Item<K, V>)| Some((answer.started()?, item.1));
+            let mut work: Vec<_> = answers.filter_map(started).collect();
+            store.complete_many(&mut work)?;
+            begun = work.len();
+        }
+        self.engine.finish()?;
+        Ok(begun)
     }
 }

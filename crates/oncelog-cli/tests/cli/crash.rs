@@ -94,7 +94,9 @@ fn an_interrupt_removes_the_temporary_store() {
     command.env("TMPDIR", place.path(""));
     command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.as_mut().unwrap().write_all(b"a\n").unwrap();
+    // Kept open: waiting would close it, and the run might come to its own end first.
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"a\n").unwrap();
     read_some(child.stdout.as_mut().unwrap(), 2);
     assert_eq!(std::fs::read_dir(place.path("")).unwrap().count(), 1);
     send("TERM", &child);

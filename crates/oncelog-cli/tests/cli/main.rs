@@ -5,6 +5,7 @@
 mod crash;
 mod damage;
 mod errors;
+mod exec;
 mod fields;
 mod inspect;
 mod lines;
@@ -13,3 +14,4 @@ mod outputs;
 mod reports;
 mod store;
 mod support;
+mod two_phase;

@@ -1,0 +1,283 @@
+//! The calls of the lease protocol, for the store as a whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::begin::{Begin, begin_full};
+use crate::engine::Engine;
+use crate::engine::check::GROUP;
+use crate::engine::claim::FullKey;
+use crate::engine::finish::{Ending, Written};
+use crate::error::Result;
+use crate::lease::{Lease, release_millis};
+use crate::meta::Meta;
+use crate::policy::{BeginOptions, Policy, lease_millis};
+use crate::record::Receive;
+use crate::store::Store;
+use crate::time::Ttl;
+use crate::version::Version;
+
+/// The keys of one namespace, or those outside of any, under a policy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claims<'a> {
+    pub(crate) engine: &'a Arc<Engine>,
+    pub(crate) space: Option<u32>,
+    pub(crate) policy: &'a Policy,
+}
+
+impl Claims<'_> {
+    fn with_key<T>(&self, key: &[u8], then: impl FnOnce(FullKey<'_>) -> Result<T>) -> Result<T> {
+        self.engine.with_key(self.space, key, then)
+    }
+
+    pub(crate) fn begin(&self, key: &[u8], options: &BeginOptions) -> Result<Begin> {
+        let terms = self.policy.terms(options, self.engine.lifetime())?;
+        let now = self.engine.clock.now();
+        self.with_key(key, |full| begin_full(self.engine, full, &terms, now))
+    }
+
+    pub(crate) fn begin_many<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        options: &BeginOptions,
+        answers: &mut Vec<Begin>,
+    ) -> Result<()> {
+        answers.clear();
+        let terms = self.policy.terms(options, self.engine.lifetime())?;
+        let now = self.engine.clock.now();
+        answers.reserve(keys.len());
+        for group in keys.chunks(GROUP) {
+            if self.space.is_some() {
+                for key in group {
+                    let begin = |full: FullKey<'_>| begin_full(self.engine, full, &terms, now);
+                    answers.push(self.with_key(key.as_ref(), begin)?);
+                }
+                continue;
+            }
+            let ahead = self.engine.fetch_ahead(group.iter().map(AsRef::as_ref));
+            for (key, (hash, _)) in group.iter().zip(ahead) {
+                let begin = |full: FullKey<'_>| begin_full(self.engine, full, &terms, now);
+                answers.push(self.engine.with_hashed(key.as_ref(), hash, begin)?);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(
+        &self,
+        key: &[u8],
+        version: Version,
+        ending: Ending<'_>,
+    ) -> Result<Written> {
+        let now = self.engine.clock.now();
+        self.with_key(key, |full| self.engine.finish(full, version, ending, now))
+    }
+
+    pub(crate) fn resolve(&self, key: &[u8], ending: Ending<'_>) -> Result<bool> {
+        let now = self.engine.clock.now();
+        self.with_key(key, |full| self.engine.resolve(full, ending, now))
+    }
+
+    pub(crate) fn peek(&self, key: &[u8]) -> Result<Option<Meta>> {
+        let now = self.engine.clock.now();
+        self.with_key(key, |full| self.engine.peek(full, now))
+    }
+
+    pub(crate) fn check(
+        &self,
+        key: &[u8],
+        outcome: &[u8],
+        receive: &mut impl Receive,
+    ) -> Result<bool> {
+        let store_lifetime = self.engine.lifetime();
+        let lifetime = self.policy.retention.map_or(Ok(store_lifetime), Ttl::millis)?;
+        let now = self.engine.clock.now();
+        self.with_key(key, |full| self.engine.check_full(full, outcome, lifetime, now, receive))
+    }
+
+    pub(crate) fn get(&self, key: &[u8], receive: &mut impl Receive) -> Result<bool> {
+        let now = self.engine.clock.now();
+        self.with_key(key, |full| self.engine.get_full(full, now, receive))
+    }
+
+    pub(crate) fn remove(&self, key: &[u8], version: Option<Version>) -> Result<bool> {
+        let now = self.engine.clock.now();
+        self.with_key(key, |full| self.engine.remove(full, version, now))
+    }
+}
+
+/// Policy of the keys outside of any namespace.
+const DEFAULT_POLICY: &Policy = &Policy::DEFAULT;
+
+impl Store {
+    pub(crate) fn claims(&self) -> Claims<'_> {
+        Claims { engine: self.engine(), space: None, policy: DEFAULT_POLICY }
+    }
+
+    /// Claims the key for work, or says what stands against it: in progress elsewhere, done,
+    /// unknown. With the default policy: leases of 30 seconds, the store's lifetime as retention.
+    ///
+    /// Of any number of callers with one key, one gets a lease at a time; when it runs out, the
+    /// next caller gets the key with the attempt counted. When the call returns, the claim survives
+    /// `kill -9`. Costs about as much as a [`check_and_set`](Store::check_and_set).
+    ///
+    /// ```
+    /// use oncelog::{Begin, Store};
+    /// use std::time::Duration;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::open(directory.path())?;
+    /// let Begin::Started(mut lease) = store.begin("job-1")? else { panic!("new key") };
+    /// assert!(matches!(store.begin("job-1")?, Begin::InProgress(_)));
+    /// lease.complete("done")?;
+    /// let Begin::Completed(record) = store.begin("job-1")? else { panic!("done") };
+    /// assert_eq!(record.outcome(), b"done");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`EmptyKey`](crate::Error::EmptyKey) or [`KeyTooLong`](crate::Error::KeyTooLong) for a key
+    /// beyond the limits; [`Full`](crate::Error::Full) when there is no room for the claim and for
+    /// its completion; [`Corrupt`](crate::Error::Corrupt) if the key's record is damaged;
+    /// [`Poisoned`](crate::Error::Poisoned) or [`Closed`](crate::Error::Closed).
+    pub fn begin(&self, key: impl AsRef<[u8]>) -> Result<Begin> {
+        self.begin_with(key, BeginOptions::new())
+    }
+
+    /// As [`Store::begin`], with options of its own.
+    ///
+    /// # Errors
+    /// As there, and [`InvalidLease`](crate::Error::InvalidLease),
+    /// [`InvalidTtl`](crate::Error::InvalidTtl) or [`InvalidConfig`](crate::Error::InvalidConfig)
+    /// for options that cannot work.
+    pub fn begin_with(&self, key: impl AsRef<[u8]>, options: BeginOptions) -> Result<Begin> {
+        self.claims().begin(key.as_ref(), &options)
+    }
+
+    /// Begins many keys in their order, each as a single call would. `answers` is cleared first.
+    ///
+    /// # Errors
+    /// As [`Store::begin_with`], for the first key that fails; `answers` holds the answers before
+    /// it, which took effect.
+    pub fn begin_many<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        options: BeginOptions,
+        answers: &mut Vec<Begin>,
+    ) -> Result<()> {
+        self.claims().begin_many(keys, &options, answers)
+    }
+
+    /// Completes many leases in their order, each as [`Lease::complete`] would, with memory fetched
+    /// for many at once.
+    ///
+    /// ```
+    /// use oncelog::{Begin, BeginOptions, Store};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::open(directory.path())?;
+    /// let mut answers = Vec::new();
+    /// store.begin_many(&["a", "b"], BeginOptions::new(), &mut answers)?;
+    /// let leases = answers.into_iter().filter_map(Begin::started);
+    /// let mut work: Vec<_> = leases.map(|lease| (lease, "done")).collect();
+    /// store.complete_many(&mut work)?;
+    /// assert!(work.iter().all(|(lease, _)| lease.is_over()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Lease::complete`], for the first lease that fails. Those before it are completed, and
+    /// [`Lease::is_over`] tells them from the others; those after it were not tried.
+    pub fn complete_many<O: AsRef<[u8]>>(&self, items: &mut [(Lease, O)]) -> Result<()> {
+        for group in items.chunks_mut(GROUP) {
+            group.iter().for_each(|(lease, _)| lease.fetch());
+            for (lease, outcome) in group {
+                lease.complete(outcome)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the lease with this version, from another thread or after a restart.
+    ///
+    /// # Errors
+    /// As [`Lease::complete`].
+    pub fn complete_by(
+        &self,
+        key: impl AsRef<[u8]>,
+        version: Version,
+        outcome: impl AsRef<[u8]>,
+    ) -> Result<Version> {
+        let ending = Ending::Complete(outcome.as_ref());
+        Ok(self.claims().finish(key.as_ref(), version, ending)?.meta.version)
+    }
+
+    /// Fails the lease with this version, as [`Lease::fail`].
+    ///
+    /// # Errors
+    /// As [`Lease::complete`].
+    pub fn fail_by(
+        &self,
+        key: impl AsRef<[u8]>,
+        version: Version,
+        outcome: impl AsRef<[u8]>,
+    ) -> Result<Version> {
+        let ending = Ending::Fail(outcome.as_ref());
+        Ok(self.claims().finish(key.as_ref(), version, ending)?.meta.version)
+    }
+
+    /// Releases the lease with this version, as [`Lease::release`].
+    ///
+    /// # Errors
+    /// As [`Lease::release`].
+    pub fn release_by(
+        &self,
+        key: impl AsRef<[u8]>,
+        version: Version,
+        retry_after: Option<Duration>,
+    ) -> Result<()> {
+        let ending = Ending::Release(release_millis(retry_after)?);
+        self.claims().finish(key.as_ref(), version, ending).map(|_| ())
+    }
+
+    /// Renews the lease with this version, as [`Lease::renew`]: the work may
+    /// go on in one thread while another keeps its lease alive.
+    ///
+    /// # Errors
+    /// As [`Lease::renew`].
+    pub fn renew_by(
+        &self,
+        key: impl AsRef<[u8]>,
+        version: Version,
+        length: Duration,
+    ) -> Result<()> {
+        let ending = Ending::Renew(lease_millis(length)?);
+        self.claims().finish(key.as_ref(), version, ending).map(|_| ())
+    }
+
+    /// Records what came of a key that was begun and that nobody holds: its lease ran out, or it
+    /// was released. True if the outcome was recorded; false if there is nothing to resolve.
+    ///
+    /// # Errors
+    /// [`InProgress`](crate::Error::InProgress) while somebody holds a lease; else as
+    /// [`Lease::complete`].
+    pub fn resolve(&self, key: impl AsRef<[u8]>, outcome: impl AsRef<[u8]>) -> Result<bool> {
+        self.claims().resolve(key.as_ref(), Ending::Complete(outcome.as_ref()))
+    }
+
+    /// What is known of a key, without changing anything; `None` if nothing is.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn peek(&self, key: impl AsRef<[u8]>) -> Result<Option<Meta>> {
+        self.claims().peek(key.as_ref())
+    }
+
+    /// As [`Store::remove`], if the key's version is still [`Meta::version`] as it was peeked.
+    ///
+    /// # Errors
+    /// As [`Store::remove`].
+    pub fn remove_if(&self, key: impl AsRef<[u8]>, version: Version) -> Result<bool> {
+        self.claims().remove(key.as_ref(), Some(version))
+    }
+}

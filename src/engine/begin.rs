@@ -1,0 +1,101 @@
+//! The claim: who may work on a key, decided under the lock of its stripe.
+//!
+//! Taking over an overdue key is the same step as claiming a new one, so of any number of callers
+//! exactly one gets it. The fingerprint is compared before the status is looked at: a request that
+//! is not the same never waits for, and never sees, the outcome of another.
+
+use crate::engine::Engine;
+use crate::engine::claim::{Before, FullKey, Known, Next};
+use crate::engine::lookup::hand_over;
+use crate::error::Result;
+use crate::format::record::Kind;
+use crate::format::state::State;
+use crate::meta::{Meta, Status};
+use crate::policy::Terms;
+use crate::record::Record;
+use crate::time::{Timestamp, expiry};
+use crate::version::Version;
+
+/// The answer to a `begin`.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    Started(Grant),
+    InProgress(Meta),
+    Completed(Record),
+    Mismatch(Meta),
+    Unknown(Meta),
+    Exhausted(Meta),
+}
+
+/// What a lease consists of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grant {
+    pub(crate) version: Version,
+    pub(crate) attempt: u32,
+    pub(crate) first_seen: Timestamp,
+    pub(crate) deadline: Timestamp,
+}
+
+impl Engine {
+    /// Claims the key, or says what stands against it.
+    pub(crate) fn begin(&self, full: FullKey<'_>, terms: &Terms, now: Timestamp) -> Result<Begun> {
+        let mut stripe = self.index.lock(full.hash);
+        // Under the lock, as close() waits for the stripes and then for nobody.
+        self.health.check_writable()?;
+        let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
+        let known = self.known(&lookup, now)?;
+        if let Some(known) = &known
+            && let Some(refusal) = refusal(known, terms, now)
+        {
+            return Ok(refusal);
+        }
+        let before = known.map(|known| known.state);
+        let deadline = expiry(now, terms.lease_ms);
+        // At least as long as the record it follows, which would count again otherwise.
+        let floor = known.map_or(deadline, |known| known.view.header.expires.max(deadline));
+        let state = State {
+            deadline,
+            first_seen: before.map_or(now, |before| before.first_seen),
+            token: None,
+            retention_ms: terms.retention_ms,
+            fingerprint: before.and_then(|before| before.fingerprint).or(terms.fingerprint),
+            attempts: before.map_or(0, |before| before.attempts).saturating_add(1),
+            on_abandon: terms.on_abandon,
+        };
+        let next = Next {
+            kind: Kind::Started,
+            state: Some(state),
+            outcome: &[],
+            now,
+            expires: expiry(now, terms.retention_ms).max(floor),
+            lifetime_ms: terms.retention_ms,
+        };
+        let version = self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
+        drop(stripe);
+        self.count(full, |counters| &counters.started);
+        let State { attempts: attempt, first_seen, .. } = state;
+        Ok(Begun::Started(Grant { version, attempt, first_seen, deadline }))
+    }
+}
+
+/// Why a known key is not to be had; `None` if it is.
+fn refusal(known: &Known<'_>, terms: &Terms, now: Timestamp) -> Option<Begun> {
+    if let (Some(first), Some(given)) = (known.state.fingerprint, terms.fingerprint)
+        && first != given
+    {
+        return Some(Begun::Mismatch(known.meta()));
+    }
+    let used_up = known.state.attempts >= terms.attempts_max;
+    match known.status {
+        Status::Completed | Status::Failed => {
+            let mut found = None::<Record>;
+            hand_over(&known.view.replay()?, &mut found);
+            found.map(Begun::Completed)
+        }
+        Status::InProgress => Some(Begun::InProgress(known.meta())),
+        Status::Unknown => Some(Begun::Unknown(known.meta())),
+        Status::Overdue | Status::Released if used_up => Some(Begun::Exhausted(known.meta())),
+        Status::Released if now < known.state.deadline => Some(Begun::InProgress(known.meta())),
+        Status::Overdue | Status::Released => None,
+    }
+}

@@ -1,0 +1,355 @@
+//! What the calls of the lease protocol share: the full key, what is known of it, its next record.
+
+use crate::engine::Engine;
+use crate::engine::append::lane_of_thread;
+use crate::engine::lookup::Lookup;
+use crate::error::{Error, Result};
+use crate::format::location::Location;
+use crate::format::record::{Header, Kind, Marks};
+use crate::format::state::{STATE_BYTES, State};
+use crate::index::stripe::{Cell, StripeGuard};
+use crate::key::KeyHash;
+use crate::log::Draft;
+use crate::log::view::RecordView;
+use crate::meta::{Meta, Status};
+use crate::outcome::Outcome;
+use crate::policy::{AbandonPolicy, OUTCOME_BYTES_RESERVED};
+use crate::time::{Timestamp, expiry};
+use crate::version::Version;
+
+/// Bytes that a namespace's number takes in front of its keys.
+pub(crate) const PREFIX_BYTES: usize = 8;
+/// Keys up to this length are joined with their prefix without an allocation.
+const JOINED_BYTES: usize = 264;
+/// Outcomes up to this length are joined with their state without an allocation.
+const STAGED_BYTES: usize = 512;
+
+/// A key with the prefix of its namespace, and its hash.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FullKey<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) marks: Marks,
+    pub(crate) hash: KeyHash,
+}
+
+/// A full key that outlives its caller's bytes.
+#[derive(Clone)]
+pub(crate) struct OwnedKey {
+    /// Keys are about as short as outcomes, and are kept in the same way.
+    bytes: Outcome,
+    marks: Marks,
+    hash: KeyHash,
+}
+
+impl FullKey<'_> {
+    /// The number of its namespace, if it has one.
+    pub(crate) fn space(self) -> Option<u32> {
+        if !self.marks.has(Marks::NAMESPACED) {
+            return None;
+        }
+        let prefix = self.bytes.first_chunk::<PREFIX_BYTES>()?;
+        u32::try_from(u64::from_le_bytes(*prefix)).ok()
+    }
+
+    pub(crate) fn to_owned(self) -> OwnedKey {
+        let bytes = Outcome::from_bytes(self.bytes);
+        OwnedKey { bytes, marks: self.marks, hash: self.hash }
+    }
+}
+
+impl OwnedKey {
+    pub(crate) fn full(&self) -> FullKey<'_> {
+        FullKey { bytes: self.bytes.as_bytes(), marks: self.marks, hash: self.hash }
+    }
+
+    /// The key as the caller gave it.
+    pub(crate) fn key(&self) -> &[u8] {
+        let prefix = if self.marks.has(Marks::NAMESPACED) { PREFIX_BYTES } else { 0 };
+        self.bytes.as_bytes().get(prefix..).unwrap_or_default()
+    }
+}
+
+/// A key's latest record, if it is neither expired nor a removal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<'a> {
+    pub(crate) view: &'a RecordView<'a>,
+    pub(crate) state: State,
+    pub(crate) status: Status,
+}
+
+impl Known<'_> {
+    /// The version that orders the key for its callers: while it is in progress, the token.
+    pub(crate) fn version(&self) -> Version {
+        match self.view.header.kind {
+            Kind::Started => self.state.token.unwrap_or(self.view.header.version),
+            _ => self.view.header.version,
+        }
+    }
+
+    pub(crate) fn meta(&self) -> Meta {
+        let header = &self.view.header;
+        let done = self.status.is_final();
+        Meta {
+            status: self.status,
+            version: self.version(),
+            attempts: self.state.attempts,
+            first_seen: self.state.first_seen,
+            updated: header.created,
+            completed_at: done.then_some(header.created),
+            deadline: (!done).then_some(self.state.deadline),
+            expires: header.expires.finite(),
+            has_fingerprint: self.state.fingerprint.is_some(),
+            outcome_bytes: self.view.outcome_len(),
+        }
+    }
+}
+
+/// What a key's next record follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Before<'a> {
+    cell: Option<Cell>,
+    record: Option<&'a RecordView<'a>>,
+    /// The record that keeps a promise, if it is one.
+    promise: Option<Location>,
+}
+
+impl<'a> Before<'a> {
+    pub(crate) fn of(lookup: &'a Lookup<'_>) -> Self {
+        let record = lookup.record.as_ref();
+        // Records found at open have made their promise to an earlier process.
+        let keeps =
+            record.is_some_and(|view| view.header.kind == Kind::Started && !view.unverified);
+        Self { cell: lookup.cell, record, promise: lookup.location.filter(|_| keeps) }
+    }
+}
+
+/// Bytes promised for a key's completion.
+fn promised_bytes(key: &[u8]) -> u64 {
+    let outcome = STATE_BYTES + OUTCOME_BYTES_RESERVED;
+    Header::record_bytes_max(key.len() as u64, outcome as u64)
+}
+
+/// The next record of a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Next<'a> {
+    pub(crate) kind: Kind,
+    /// `None` for a removal, and for a key that is recorded without a lease.
+    pub(crate) state: Option<State>,
+    pub(crate) outcome: &'a [u8],
+    pub(crate) now: Timestamp,
+    pub(crate) expires: Timestamp,
+    /// What records of its bucket have in common, most likely.
+    pub(crate) lifetime_ms: u64,
+}
+
+/// Whether a record that is not final lets a key be recorded without a lease; until when then.
+///
+/// The new record lives as long as the one it follows: that one would count again otherwise.
+pub(crate) fn admit_check(
+    view: &RecordView<'_>,
+    now: Timestamp,
+    expires: Timestamp,
+) -> Result<Timestamp> {
+    let header = &view.header;
+    if header.kind == Kind::Removed || header.expires <= now {
+        return Ok(expires);
+    }
+    if let (Kind::Started, Some(state)) = (header.kind, view.state()) {
+        if now < state.deadline {
+            return Err(Error::InProgress { deadline_ms: state.deadline.as_millis() });
+        }
+        if state.on_abandon == AbandonPolicy::Hold {
+            return Err(Error::Unresolved);
+        }
+    }
+    Ok(expires.max(header.expires))
+}
+
+/// Calls `then` with the state's bytes and the outcome behind them.
+fn with_payload<T>(state: Option<State>, outcome: &[u8], then: impl FnOnce(&[u8]) -> T) -> T {
+    let Some(state) = state else {
+        return then(outcome);
+    };
+    let state = state.encode();
+    let length = STATE_BYTES + outcome.len();
+    let mut staged = [0; STAGED_BYTES];
+    if let Some(joined) = staged.get_mut(..length) {
+        let (front, back) = joined.split_at_mut(STATE_BYTES);
+        front.copy_from_slice(&state);
+        back.copy_from_slice(outcome);
+        return then(joined);
+    }
+    then(&[&state[..], outcome].concat())
+}
+
+impl Engine {
+    /// Checks and hashes a key, and hands it over with the prefix of its namespace.
+    pub(crate) fn with_key<T>(
+        &self,
+        space: Option<u32>,
+        key: &[u8],
+        then: impl FnOnce(FullKey<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.config.limits.check_key(key)?;
+        let full = |bytes, marks| FullKey { bytes, marks, hash: self.hasher.hash(bytes) };
+        let Some(space) = space else {
+            return then(full(key, Marks::NONE));
+        };
+        let prefix = u64::from(space).to_le_bytes();
+        let mut staged = [0; JOINED_BYTES];
+        if let Some(joined) = staged.get_mut(..PREFIX_BYTES + key.len()) {
+            let (front, back) = joined.split_at_mut(PREFIX_BYTES);
+            front.copy_from_slice(&prefix);
+            back.copy_from_slice(key);
+            return then(full(joined, Marks::NAMESPACED));
+        }
+        then(full(&[&prefix[..], key].concat(), Marks::NAMESPACED))
+    }
+
+    /// Hands over a key outside of any namespace that was hashed with others.
+    pub(crate) fn with_hashed<T>(
+        &self,
+        key: &[u8],
+        hash: KeyHash,
+        then: impl FnOnce(FullKey<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.config.limits.check_key(key)?;
+        then(FullKey { bytes: key, marks: Marks::NONE, hash })
+    }
+
+    /// Starts loading what deciding on a key will touch.
+    pub(crate) fn fetch(&self, full: FullKey<'_>) {
+        self.index.prefetch_line(full.hash);
+        if let Some(search) = self.index.search_home(full.hash)
+            && search.has_match()
+        {
+            self.prefetch_match(&search);
+        }
+    }
+
+    /// The number of the namespace with this name, which is made where there is none yet.
+    pub(crate) fn space_number(&self, name: &str) -> Result<u32> {
+        // Under a stripe's lock, as close() waits for the stripes and then for nobody.
+        let _stripe = self.index.lock_stripe(0);
+        self.health.check_writable()?;
+        self.log.space_number(name, self.clock.now())
+    }
+
+    /// What is known of a key that was looked up.
+    ///
+    /// # Errors
+    /// `Corrupt` if a record of a lease has no readable state.
+    pub(crate) fn known<'a>(
+        &self,
+        lookup: &'a Lookup<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Known<'a>>> {
+        let Some(view) = &lookup.record else {
+            return Ok(None);
+        };
+        self.known_of(view, now)
+    }
+
+    /// As [`Engine::known`], of one record.
+    pub(crate) fn known_of<'a>(
+        &self,
+        view: &'a RecordView<'a>,
+        now: Timestamp,
+    ) -> Result<Option<Known<'a>>> {
+        let header = &view.header;
+        if header.kind == Kind::Removed || header.expires <= now {
+            return Ok(None);
+        }
+        let state = match view.state() {
+            Some(state) => state,
+            None if view.is_final() => State::of_unleased(header.created),
+            None => return Err(self.log.corrupt(0, 0, "a lease's record has no state")),
+        };
+        let status = match header.kind {
+            Kind::Completed | Kind::Removed => Status::Completed,
+            Kind::Failed => Status::Failed,
+            Kind::Released => Status::Released,
+            Kind::Started if now < state.deadline => Status::InProgress,
+            Kind::Started if state.on_abandon == AbandonPolicy::Hold => Status::Unknown,
+            Kind::Started => Status::Overdue,
+        };
+        Ok(Some(Known { view, state, status }))
+    }
+
+    /// Appends the key's next record and lets its slot lead there; the record's version.
+    ///
+    /// A record of a lease makes a promise: there will be room for the completion. Whatever
+    /// follows it ends the promise.
+    pub(crate) fn write_next(
+        &self,
+        stripe: &mut StripeGuard<'_>,
+        full: FullKey<'_>,
+        before: &Before<'_>,
+        next: &Next<'_>,
+    ) -> Result<Version> {
+        if before.cell.is_none() {
+            stripe.reserve(|location| self.log.is_dead(location))?;
+        }
+        let (lane, promised) = (lane_of_thread(), promised_bytes(full.bytes));
+        let started = next.kind == Kind::Started;
+        if let (true, Some(state)) = (started, next.state) {
+            // The last moment at which it can be completed is that of its own expiry.
+            let latest = expiry(next.expires, state.retention_ms);
+            self.log.promise(lane, promised, latest, next.now)?;
+        }
+        let appended = self.append_next(full, before, next);
+        let (location, version) = appended.inspect_err(|_| {
+            if started {
+                self.log.reserve.take_back(lane, promised);
+            }
+        })?;
+        if started {
+            self.log.reserve.attach(location, promised);
+        }
+        if let Some(kept) = before.promise {
+            self.log.reserve.detach(lane, kept, promised);
+        }
+        match before.cell {
+            Some(cell) => stripe.replace(cell, full.hash, location),
+            None => stripe.place(full.hash, location),
+        }
+        Ok(version)
+    }
+
+    /// Ends the promise of a lease that was found and is superseded by a check.
+    pub(crate) fn end_promise(&self, lookup: &Lookup<'_>, key: &[u8]) {
+        if let Some(kept) = Before::of(lookup).promise {
+            self.log.reserve.detach(lane_of_thread(), kept, promised_bytes(key));
+        }
+    }
+
+    fn append_next(
+        &self,
+        full: FullKey<'_>,
+        before: &Before<'_>,
+        next: &Next<'_>,
+    ) -> Result<(Location, Version)> {
+        let marks = if next.state.is_some() { Marks::STATE } else { Marks::NONE };
+        with_payload(next.state, next.outcome, |outcome| {
+            let draft = Draft {
+                kind: next.kind,
+                marks: full.marks.and(marks),
+                key: full.bytes,
+                outcome,
+                hash: full.hash,
+                created: next.now,
+                expires: next.expires,
+                after: before.record.map(|view| view.header.version),
+            };
+            // A larger outcome would use up what was promised to other leases.
+            let promised = before.promise.is_some()
+                && next.kind != Kind::Started
+                && next.outcome.len() <= OUTCOME_BYTES_RESERVED;
+            if promised {
+                self.append_promised(&draft, next.lifetime_ms)
+            } else {
+                self.append(&draft, next.lifetime_ms)
+            }
+        })
+    }
+}

@@ -1,0 +1,214 @@
+//! The exclusive, time-limited right to produce a key's outcome.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::engine::begin::Grant;
+use crate::engine::claim::OwnedKey;
+use crate::engine::finish::{Ending, Written};
+use crate::error::Result;
+use crate::policy::{DropPolicy, lease_millis};
+use crate::record::Record;
+use crate::time::{Timestamp, Ttl};
+use crate::version::Version;
+
+/// The exclusive, time-limited right to produce a key's outcome.
+///
+/// Given out by a `begin` that was answered [`Begin::Started`](crate::Begin::Started). It holds no
+/// lock; it can be sent to another thread and kept across await points. It ends with
+/// [`complete`](Lease::complete), [`fail`](Lease::fail) or [`release`](Lease::release). When it is
+/// dropped before, its [`DropPolicy`] says what follows: by default the key stays in progress
+/// until the deadline, since the effect may have happened.
+///
+/// The deadline does not stop the holder: past it, somebody else *may* get the key. As long as
+/// nobody did, the lease can still be completed or renewed. Once somebody did, every call answers
+/// [`LeaseLost`](crate::Error::LeaseLost) and changes nothing. So two executions can run at a time,
+/// but one outcome is recorded. Hand [`version`](Lease::version) to the systems that the work
+/// changes, and let them refuse a version below the highest they have seen.
+///
+/// ```
+/// use oncelog::{Begin, Store};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let store = Store::open(directory.path())?;
+/// match store.begin("order-42")? {
+///     Begin::Started(mut lease) => {
+///         let receipt = format!("receipt for token {}", lease.version().as_u64());
+///         lease.complete(receipt)?;
+///     }
+///     Begin::Completed(record) => println!("done before: {:?}", record.outcome()),
+///     other => println!("not now: {other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "dropping a lease leaves the key in progress until the deadline"]
+pub struct Lease {
+    engine: Arc<Engine>,
+    key: OwnedKey,
+    grant: Grant,
+    /// What dropping does; `None` once the lease was ended, or its effect certainly happened.
+    on_drop: Option<DropPolicy>,
+    over: bool,
+}
+
+impl Lease {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        key: OwnedKey,
+        grant: Grant,
+        on_drop: DropPolicy,
+    ) -> Self {
+        Self { engine, key, grant, on_drop: Some(on_drop), over: false }
+    }
+
+    /// The fencing token: greater than that of every earlier lease on the key, also across
+    /// removal, expiry, crashes and reopening. Renewing does not change it.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.grant.version
+    }
+
+    /// Which attempt at the key this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.grant.attempt
+    }
+
+    /// When the key was first begun, in any attempt that is still remembered.
+    #[must_use]
+    pub fn first_seen(&self) -> Timestamp {
+        self.grant.first_seen
+    }
+
+    /// From when on somebody else may get the key.
+    #[must_use]
+    pub fn deadline(&self) -> Timestamp {
+        self.grant.deadline
+    }
+
+    /// How long the lease still lasts, by the store's time; zero when it is overdue.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        let now = self.engine.clock.now().as_millis();
+        Duration::from_millis(self.grant.deadline.as_millis().saturating_sub(now))
+    }
+
+    /// The key, as it was given to `begin`.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        self.key.key()
+    }
+
+    /// True once it was completed, failed or released here.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Starts loading what ending it will touch.
+    pub(crate) fn fetch(&self) {
+        self.engine.fetch(self.key.full());
+    }
+
+    /// Moves the deadline to `length` from now.
+    ///
+    /// # Errors
+    /// [`LeaseLost`](crate::Error::LeaseLost) if the lease is not current any more;
+    /// [`InvalidLease`](crate::Error::InvalidLease) for zero or more than 366 days;
+    /// [`Full`](crate::Error::Full) if there is no room for the record of it: the old deadline
+    /// stands then.
+    pub fn renew(&mut self, length: Duration) -> Result<()> {
+        let written = self.end(Ending::Renew(lease_millis(length)?))?;
+        self.grant.deadline = written.deadline;
+        Ok(())
+    }
+
+    /// Records the outcome; every later `begin` of the key is answered with it. Ends the lease.
+    ///
+    /// After an error the lease is as it was and the call can be repeated, here or by
+    /// [`Store::complete_by`](crate::Store::complete_by). Dropping it then leaves the key in
+    /// progress whatever the drop policy says, since the effect has happened.
+    ///
+    /// # Errors
+    /// [`LeaseLost`](crate::Error::LeaseLost) if the lease is not current any more: nothing was
+    /// recorded; [`OutcomeTooLong`](crate::Error::OutcomeTooLong);
+    /// [`Full`](crate::Error::Full) only for an outcome above
+    /// [`OUTCOME_BYTES_RESERVED`](crate::OUTCOME_BYTES_RESERVED), for which `begin` has reserved
+    /// room; [`Poisoned`](crate::Error::Poisoned) or [`Closed`](crate::Error::Closed).
+    pub fn complete(&mut self, outcome: impl AsRef<[u8]>) -> Result<Version> {
+        Ok(self.conclude(Ending::Complete(outcome.as_ref()))?.meta.version)
+    }
+
+    /// Records that the work failed for good, with an outcome that is replayed like any other and
+    /// says so. Ends the lease.
+    ///
+    /// # Errors
+    /// As [`Lease::complete`].
+    pub fn fail(&mut self, outcome: impl AsRef<[u8]>) -> Result<Version> {
+        Ok(self.conclude(Ending::Fail(outcome.as_ref()))?.meta.version)
+    }
+
+    /// Gives the key back without an outcome; its attempts stay counted. Ends the lease.
+    ///
+    /// With `retry_after` the key can be begun again after that time only; before, `begin` answers
+    /// [`InProgress`](crate::Begin::InProgress) with that moment as its deadline.
+    ///
+    /// # Errors
+    /// As [`Lease::complete`]; [`InvalidTtl`](crate::Error::InvalidTtl) for a time of over 1000
+    /// years.
+    pub fn release(&mut self, retry_after: Option<Duration>) -> Result<()> {
+        self.end(Ending::Release(release_millis(retry_after)?))?;
+        self.on_drop = None;
+        self.over = true;
+        Ok(())
+    }
+
+    /// Records an outcome, and returns it as a record.
+    pub(crate) fn complete_as_record(&mut self, outcome: &[u8]) -> Result<Record> {
+        let written = self.conclude(Ending::Complete(outcome))?;
+        Ok(Record::new(written.meta, outcome))
+    }
+
+    fn conclude(&mut self, ending: Ending<'_>) -> Result<Written> {
+        // Whoever comes with an outcome has had the effect: the key is not to be given back.
+        self.on_drop = None;
+        let written = self.end(ending)?;
+        self.over = true;
+        Ok(written)
+    }
+
+    fn end(&self, ending: Ending<'_>) -> Result<Written> {
+        self.engine.finish(self.key.full(), self.grant.version, ending, self.engine.clock.now())
+    }
+}
+
+/// A time to wait before the next attempt, in milliseconds.
+pub(crate) fn release_millis(retry_after: Option<Duration>) -> Result<u64> {
+    match retry_after {
+        None | Some(Duration::ZERO) => Ok(0),
+        Some(time) => Ttl::After(time).millis(),
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.on_drop == Some(DropPolicy::Release) {
+            // Whatever stands against it, the lease ends by its deadline.
+            let _ = self.end(Ending::Release(0));
+        }
+    }
+}
+
+/// Keys may be confidential, so only their length is shown.
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("version", &self.grant.version.as_u64())
+            .field("attempt", &self.grant.attempt)
+            .field("deadline", &self.grant.deadline)
+            .field("key_bytes", &self.key().len())
+            .finish_non_exhaustive()
+    }
+}

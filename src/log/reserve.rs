@@ -1,0 +1,269 @@
+//! Room kept back for completions, so that a full disk cannot keep finished work from being told.
+//!
+//! Every lease that is given out promises room for its completion. Promises are counted in total
+//! and for each block that the lease's record lies in: when the record is superseded, or expires
+//! with its segment, its promise ends. For twice the promised bytes segments are prepared ahead
+//! and kept, allocated and listed but unused. Twice, as a record does not begin in a block that
+//! has no room for it.
+//!
+//! A block has one lane, and lanes take from the total in larger amounts, so that threads that
+//! begin and end leases do not meet at one counter.
+//!
+//! Only when a completion finds no room elsewhere is a kept segment opened. All of them then go to
+//! one cursor in it, whatever their buckets, so that no room is lost between buckets: its end is
+//! beyond the expiry of every completion promised so far.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::error::{Error, Result};
+use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES};
+use crate::format::location::Location;
+use crate::format::record::Header;
+use crate::log::lane::{Cursor, Lane};
+use crate::log::segment::Segment;
+use crate::log::{Draft, Log};
+use crate::sys::arena::{Arena, LINE_SLOTS};
+use crate::sys::sync::Mutex;
+use crate::time::Timestamp;
+use crate::version::Version;
+
+/// What a lane takes from the total, and gives back, at a time.
+const CREDIT_BYTES: u64 = 16 << 10;
+/// Kept beyond what is promised: the blocks that a segment ends with may be of no use.
+const SLACK_BYTES: u64 = 4 * BLOCK_BYTES;
+
+/// What is promised and what is kept.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    /// Promised to leases, and taken by lanes for the next ones.
+    promised: AtomicU64,
+    kept: AtomicU64,
+    /// What each lane has taken and not promised yet.
+    credits: Box<[CachePadded<AtomicU64>]>,
+    /// Promised bytes by the block that the lease's record lies in.
+    by_block: Arena,
+    /// The latest expiry that a promised completion may have.
+    latest_ms: AtomicU64,
+    open: Mutex<Open>,
+}
+
+/// The kept segment that is being used up, if one is.
+#[derive(Debug, Default)]
+struct Open {
+    lane: Lane,
+    segment: Option<Arc<Segment>>,
+}
+
+/// A record that was put into a kept segment.
+#[derive(Debug)]
+pub(crate) struct Urgent {
+    pub(crate) location: Location,
+    pub(crate) version: Version,
+    /// The segment, if it was opened for this record, and the end of its bucket.
+    pub(crate) opened: Option<(Timestamp, u64)>,
+}
+
+impl Reserve {
+    pub(crate) fn new(chunks: usize, lanes: usize) -> std::io::Result<Self> {
+        let lines = (chunks * BLOCKS_PER_CHUNK).div_ceil(LINE_SLOTS);
+        Ok(Self {
+            promised: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
+            credits: (0..lanes).map(|_| CachePadded::default()).collect(),
+            by_block: Arena::reserve(lines, lines)?,
+            latest_ms: AtomicU64::new(0),
+            open: Mutex::default(),
+        })
+    }
+
+    fn block(&self, block: u64) -> Option<&AtomicU64> {
+        let block = usize::try_from(block).ok()?;
+        self.by_block.line(block / LINE_SLOTS)?.0.get(block % LINE_SLOTS)
+    }
+
+    /// Takes bytes out of what the lane has taken from the total; false if it has too few.
+    fn spend(&self, lane: usize, bytes: u64) -> bool {
+        let credit = self.credits.get(lane % self.credits.len());
+        let less = |credit: u64| credit.checked_sub(bytes);
+        credit.is_some_and(|credit| {
+            credit.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+        })
+    }
+
+    /// Lets the lane promise the bytes anew; what is more than it needs goes back to the total.
+    pub(crate) fn take_back(&self, lane: usize, bytes: u64) {
+        let Some(credit) = self.credits.get(lane % self.credits.len()) else { return };
+        if credit.fetch_add(bytes, Ordering::SeqCst) + bytes > 2 * CREDIT_BYTES {
+            let excess = bytes.max(CREDIT_BYTES);
+            if self.spend(lane, excess) {
+                self.promised.fetch_sub(excess, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// The promise is kept by the lease's record at `location`.
+    pub(crate) fn attach(&self, location: Location, bytes: u64) {
+        if let Some(block) = self.block(location.bytes() / BLOCK_BYTES) {
+            block.fetch_add(bytes, Ordering::SeqCst);
+        }
+    }
+
+    /// The promise kept by the record at `location` has ended.
+    pub(crate) fn detach(&self, lane: usize, location: Location, bytes: u64) {
+        let Some(block) = self.block(location.bytes() / BLOCK_BYTES) else { return };
+        // Less than that is left where the segment was dropped meanwhile: then it is settled.
+        let left = |all: u64| Some(all.saturating_sub(bytes));
+        if let Ok(before) = block.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
+            self.take_back(lane, before.min(bytes));
+        }
+    }
+
+    /// The records in these chunks are forgotten, and with them what they kept.
+    pub(crate) fn forget(&self, chunks: Range<u64>) {
+        let blocks = chunks.start * BLOCKS_PER_CHUNK as u64..chunks.end * BLOCKS_PER_CHUNK as u64;
+        for block in blocks.filter_map(|block| self.block(block)) {
+            let bytes = block.swap(0, Ordering::SeqCst);
+            self.promised.fetch_sub(bytes, Ordering::SeqCst);
+        }
+    }
+
+    /// Nothing more is written to the segment.
+    pub(crate) fn leave(&self, segment: &Arc<Segment>) {
+        let mut open = self.open.lock();
+        open.lane.leave(segment);
+        open.segment.take_if(|own| Arc::ptr_eq(own, segment));
+    }
+
+    /// Bytes promised to leases under way.
+    #[cfg(test)]
+    pub(crate) fn promised(&self) -> u64 {
+        let credits = self.credits.iter().map(|credit| credit.load(Ordering::SeqCst));
+        self.promised.load(Ordering::SeqCst) - credits.sum::<u64>()
+    }
+
+    fn missing(&self) -> u64 {
+        let needed = self.promised.load(Ordering::SeqCst).saturating_mul(2) + SLACK_BYTES;
+        needed.saturating_sub(self.kept.load(Ordering::SeqCst))
+    }
+}
+
+impl Log {
+    /// Promises room for a completion of up to `bytes` that expires at `latest` at the latest.
+    ///
+    /// # Errors
+    /// `Full` if it cannot be kept; nothing is promised then.
+    #[inline]
+    pub(crate) fn promise(
+        &self,
+        lane: usize,
+        bytes: u64,
+        latest: Timestamp,
+        now: Timestamp,
+    ) -> Result<()> {
+        let reserve = &self.reserve;
+        if reserve.latest_ms.load(Ordering::Relaxed) < latest.as_millis() {
+            reserve.latest_ms.fetch_max(latest.as_millis(), Ordering::SeqCst);
+        }
+        if reserve.spend(lane, bytes) { Ok(()) } else { self.promise_more(lane, bytes, now) }
+    }
+
+    /// Promises the bytes, with some ahead for the lane.
+    #[cold]
+    fn promise_more(&self, lane: usize, bytes: u64, now: Timestamp) -> Result<()> {
+        let reserve = &self.reserve;
+        reserve.promised.fetch_add(bytes + CREDIT_BYTES, Ordering::SeqCst);
+        let kept = if reserve.missing() == 0 { Ok(()) } else { self.keep_more(now) };
+        if kept.is_err() {
+            reserve.promised.fetch_sub(CREDIT_BYTES, Ordering::SeqCst);
+            // It may do without anything ahead.
+            if reserve.missing() > 0 {
+                reserve.promised.fetch_sub(bytes, Ordering::SeqCst);
+                return kept;
+            }
+            return Ok(());
+        }
+        reserve.take_back(lane, CREDIT_BYTES);
+        Ok(())
+    }
+
+    /// Prepares segments until enough is kept.
+    #[cold]
+    fn keep_more(&self, now: Timestamp) -> Result<()> {
+        let _growing = self.growing.lock();
+        loop {
+            let missing = self.reserve.missing();
+            if missing == 0 {
+                return Ok(());
+            }
+            let bytes = self.catalog.lock().reserve_bytes(missing);
+            let kept = self.prepare(bytes, now)?;
+            self.reserve.kept.fetch_add(kept.bytes, Ordering::SeqCst);
+            self.catalog.lock().put_reserve(kept);
+        }
+    }
+
+    /// Writes a promised record to a kept segment.
+    pub(crate) fn append_urgently(&self, draft: &Draft<'_>, digest: u64) -> Result<Urgent> {
+        let bytes = Header::record_bytes_max(draft.key.len() as u64, draft.outcome.len() as u64);
+        let span = u32::try_from((bytes + HEAD_BYTES + 64).div_ceil(BLOCK_BYTES))
+            .map_err(|_| Error::Full { what: "segment space" })?;
+        let mut open = self.reserve.open.lock();
+        let mut opened = None;
+        loop {
+            let fits = |segment: &&Arc<Segment>| draft.expires <= segment.ends;
+            if let Some(segment) = open.segment.clone().as_ref().filter(fits) {
+                let words = self.space.words();
+                let appended = open.lane.append(words, &self.versions, segment.ends, draft, digest);
+                if let Ok((location, version)) = appended {
+                    return Ok(Urgent { location, version, opened });
+                }
+                if let Some(block) = self.catalog.lock().claim_in(segment, span) {
+                    let cursor = Cursor::begin(segment.clone(), block, span, words);
+                    open.lane.add(cursor);
+                    continue;
+                }
+            }
+            let segment = self.open_kept(span, draft)?;
+            opened = Some((segment.ends, segment.number));
+            if let Some(before) = open.segment.replace(segment) {
+                open.lane.leave(&before);
+                self.catalog.lock().deactivate(&before);
+            }
+        }
+    }
+
+    /// Begins a kept segment with room for `span` blocks.
+    fn open_kept(&self, span: u32, draft: &Draft<'_>) -> Result<Arc<Segment>> {
+        let bytes = u64::from(span) * BLOCK_BYTES;
+        let kept = self.catalog.lock().take_reserve(bytes);
+        let kept = kept.ok_or(Error::Full { what: "disk space" })?;
+        self.reserve.kept.fetch_sub(kept.bytes, Ordering::SeqCst);
+        let (now, latest) = (draft.created, self.reserve.latest_ms.load(Ordering::SeqCst));
+        let latest = draft.expires.max(Timestamp::from_millis(latest));
+        // Beyond the latest by an eighth, as leases go on being renewed meanwhile.
+        let ahead = latest.as_millis().saturating_sub(now.as_millis()) / 8;
+        let ends = Timestamp::from_millis(latest.as_millis().saturating_add(ahead));
+        let (version, lifetime) = (self.versions.current(), u64::MAX);
+        let segment = kept.begin(self.id, ends, version, now, lifetime, &self.space)?;
+        self.table.publish(&segment, false);
+        let segment = Arc::new(segment);
+        self.catalog.lock().add_used(segment.clone());
+        Ok(segment)
+    }
+
+    /// Ends the promises that the records of these segments keep.
+    pub(crate) fn forget_promises(&self, segments: &[Arc<Segment>]) {
+        for segment in segments {
+            self.reserve.forget(segment.chunks());
+        }
+    }
+}
+
+/// A chunk has 16 blocks.
+const BLOCKS_PER_CHUNK: usize = (CHUNK_BYTES / BLOCK_BYTES) as usize;
+
+const _: () = assert!(SLACK_BYTES < CHUNK_BYTES);

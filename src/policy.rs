@@ -1,0 +1,234 @@
+//! How leases behave: their length, what follows when one is dropped or runs out, and limits.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::fingerprint::Fingerprint;
+use crate::time::Ttl;
+
+/// How long a lease lasts unless the call or the namespace says otherwise: 30 seconds.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
+/// The longest lease: 366 days.
+pub const LEASE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// An outcome up to this many bytes can be completed even if the disk has filled up since the
+/// `begin`, which has reserved the room.
+pub const OUTCOME_BYTES_RESERVED: usize = 256;
+
+/// What happens to the key when a [`Lease`](crate::Lease) is dropped without an ending: by `?`, by
+/// a panic, or with a cancelled future.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DropPolicy {
+    /// The key stays in progress until the deadline, since the effect may have happened.
+    #[default]
+    Hold,
+    /// The key is free at once, as after [`Lease::release`](crate::Lease::release). For work
+    /// without effects, or with effects that bear repeating.
+    Release,
+}
+
+/// What happens when a lease runs out under its holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AbandonPolicy {
+    /// The next `begin` gets the key, with the attempt counted.
+    #[default]
+    Reclaim,
+    /// The key's effect counts as unknown until somebody says what came of it, with
+    /// [`Store::resolve`](crate::Store::resolve): nobody gets the key before that.
+    Hold,
+}
+
+/// How the leases of a namespace behave. Nothing of it is stored, except what a begun key needs.
+///
+/// ```
+/// use oncelog::{AbandonPolicy, Policy};
+/// use std::time::Duration;
+///
+/// let payments = Policy {
+///     lease: Duration::from_secs(60),
+///     on_abandon: AbandonPolicy::Hold,
+///     require_fingerprint: true,
+///     ..Policy::default()
+/// };
+/// assert_eq!(payments.attempts_max, None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How long a key is remembered, counted from its completion, or from the latest `begin`
+    /// while it is not complete. `None`: the store's lifetime.
+    pub retention: Option<Ttl>,
+    /// How long a lease lasts. More than zero, at most [`LEASE_MAX`].
+    pub lease: Duration,
+    /// What follows when a lease is dropped.
+    pub on_drop: DropPolicy,
+    /// What follows when a lease runs out.
+    pub on_abandon: AbandonPolicy,
+    /// How many attempts a key has at most. `None`: any number.
+    pub attempts_max: Option<u32>,
+    /// True refuses a `begin` without a fingerprint.
+    pub require_fingerprint: bool,
+}
+
+impl Policy {
+    pub(crate) const DEFAULT: Self = Self {
+        retention: None,
+        lease: LEASE_DEFAULT,
+        on_drop: DropPolicy::Hold,
+        on_abandon: AbandonPolicy::Reclaim,
+        attempts_max: None,
+        require_fingerprint: false,
+    };
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// What one `begin` asks for; whatever is not set is as the namespace's [`Policy`] says.
+///
+/// ```
+/// use oncelog::{BeginOptions, Fingerprint};
+/// use std::time::Duration;
+///
+/// let options = BeginOptions::new()
+///     .fingerprint(Fingerprint::of(b"{\"amount\": 100}"))
+///     .lease(Duration::from_secs(5))
+///     .attempts_max(3);
+/// # let _ = options;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "options do nothing until they are passed to a begin"]
+pub struct BeginOptions {
+    fingerprint: Option<Fingerprint>,
+    lease: Option<Duration>,
+    retention: Option<Ttl>,
+    attempts_max: Option<u32>,
+    on_drop: Option<DropPolicy>,
+    on_abandon: Option<AbandonPolicy>,
+}
+
+impl BeginOptions {
+    /// Nothing set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the request asks for, so that a key reused for something else is noticed.
+    pub fn fingerprint(mut self, fingerprint: Fingerprint) -> Self {
+        self.fingerprint = Some(fingerprint);
+        self
+    }
+
+    /// How long the lease lasts. More than zero, at most [`LEASE_MAX`].
+    pub fn lease(mut self, length: Duration) -> Self {
+        self.lease = Some(length);
+        self
+    }
+
+    /// How long the key is remembered, counted from its completion.
+    pub fn retention(mut self, retention: impl Into<Ttl>) -> Self {
+        self.retention = Some(retention.into());
+        self
+    }
+
+    /// How many attempts the key has at most. At least 1.
+    pub fn attempts_max(mut self, attempts: u32) -> Self {
+        self.attempts_max = Some(attempts);
+        self
+    }
+
+    /// What follows when the lease is dropped.
+    pub fn on_drop(mut self, policy: DropPolicy) -> Self {
+        self.on_drop = Some(policy);
+        self
+    }
+
+    /// What follows when the lease runs out.
+    pub fn on_abandon(mut self, policy: AbandonPolicy) -> Self {
+        self.on_abandon = Some(policy);
+        self
+    }
+}
+
+/// What a `begin` was found to ask for, checked and complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) fingerprint: Option<Fingerprint>,
+    pub(crate) lease_ms: u64,
+    /// `u64::MAX` for ever.
+    pub(crate) retention_ms: u64,
+    pub(crate) attempts_max: u32,
+    pub(crate) on_drop: DropPolicy,
+    pub(crate) on_abandon: AbandonPolicy,
+}
+
+impl Policy {
+    /// Joins the policy with what a call asks for.
+    pub(crate) fn terms(&self, options: &BeginOptions, lifetime_ms: u64) -> Result<Terms> {
+        if self.require_fingerprint && options.fingerprint.is_none() {
+            return Err(Error::FingerprintRequired);
+        }
+        let attempts_max = options.attempts_max.or(self.attempts_max).unwrap_or(u32::MAX);
+        if attempts_max == 0 {
+            let reason = "attempts_max is 0; a key has at least one attempt".into();
+            return Err(Error::InvalidConfig { reason });
+        }
+        let retention = options.retention.or(self.retention);
+        Ok(Terms {
+            fingerprint: options.fingerprint,
+            lease_ms: lease_millis(options.lease.unwrap_or(self.lease))?,
+            retention_ms: retention.map_or(Ok(lifetime_ms), Ttl::millis)?,
+            attempts_max,
+            on_drop: options.on_drop.unwrap_or(self.on_drop),
+            on_abandon: options.on_abandon.unwrap_or(self.on_abandon),
+        })
+    }
+}
+
+/// A lease's length in whole milliseconds, rounded up.
+///
+/// Zero is refused and never means "without end": a key would stay in progress for good.
+pub(crate) fn lease_millis(length: Duration) -> Result<u64> {
+    if length.is_zero() {
+        return Err(Error::InvalidLease { reason: "it is zero; give at least a millisecond" });
+    }
+    if length > LEASE_MAX {
+        return Err(Error::InvalidLease { reason: "it is over 366 days; renew a shorter one" });
+    }
+    u64::try_from(length.as_nanos().div_ceil(1_000_000))
+        .map_err(|_| Error::InvalidLease { reason: "it is over 366 days; renew a shorter one" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BeginOptions, LEASE_MAX, Policy, lease_millis};
+    use crate::error::Error;
+    use std::time::Duration;
+
+    #[test]
+    fn a_lease_of_zero_or_of_more_than_a_year_is_refused() {
+        for length in [Duration::ZERO, LEASE_MAX + Duration::from_millis(1), Duration::MAX] {
+            assert!(matches!(lease_millis(length), Err(Error::InvalidLease { .. })));
+        }
+        assert_eq!(lease_millis(Duration::from_nanos(1)).unwrap(), 1);
+    }
+
+    #[test]
+    fn an_option_goes_before_the_policy_and_the_policy_before_the_default() {
+        let policy = Policy { attempts_max: Some(9), ..Policy::default() };
+        let terms = policy.terms(&BeginOptions::new(), 77).unwrap();
+        assert_eq!((terms.attempts_max, terms.retention_ms, terms.lease_ms), (9, 77, 30_000));
+        let options = BeginOptions::new().attempts_max(2).retention(Duration::from_secs(1));
+        let terms = policy.terms(&options, 77).unwrap();
+        assert_eq!((terms.attempts_max, terms.retention_ms), (2, 1_000));
+    }
+
+    #[test]
+    fn a_policy_that_needs_a_fingerprint_refuses_to_go_without() {
+        let policy = Policy { require_fingerprint: true, ..Policy::default() };
+        let refused = policy.terms(&BeginOptions::new(), 77);
+        assert!(matches!(refused, Err(Error::FingerprintRequired)));
+    }
+}

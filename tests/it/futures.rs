@@ -1,0 +1,176 @@
+//! Futures that wait, polled by hand: woken once each, and without a trace when they are dropped.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use oncelog::{BeginOptions, DropPolicy, RunError, Status, Store};
+
+use crate::lease::{LEASE, completed, in_progress, open, started};
+use crate::setup::{clock, directory};
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Count {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+fn poll<F: Future>(future: Pin<&mut F>, count: &Arc<Count>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(&Waker::from(count.clone())))
+}
+
+fn ready<T>(poll: Poll<T>) -> T {
+    match poll {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("still pending"),
+    }
+}
+
+/// Pending as often as told, then ready.
+struct Steps(u32);
+
+impl Future for Steps {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.0 == 0 {
+            return Poll::Ready(());
+        }
+        self.0 -= 1;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+fn is_send<T: Send>(value: T) -> T {
+    value
+}
+
+#[test]
+fn a_future_is_woken_by_every_end_of_a_lease() {
+    let (directory, clock) = (directory(), clock());
+    let store = open(directory.path(), &clock);
+    for end in 0..5 {
+        let options = BeginOptions::new().on_drop(DropPolicy::Release);
+        let mut lease = started(store.begin_with("a", options).unwrap());
+        let count = Arc::new(Count::default());
+        let mut wait = pin!(is_send(in_progress(store.begin("a").unwrap()).wait_async()));
+        assert!(poll(wait.as_mut(), &count).is_pending());
+        assert!(poll(wait.as_mut(), &count).is_pending());
+        assert_eq!((count.get(), store.stats().waiting), (0, 1));
+        match end {
+            0 => drop(lease.complete("x").unwrap()),
+            1 => lease.release(None).unwrap(),
+            2 => drop(lease),
+            3 => assert!(store.remove("a").unwrap()),
+            _ => {
+                store.maintain(Duration::ZERO).unwrap();
+                assert_eq!(count.get(), 0);
+                clock.advance(LEASE);
+                store.maintain(Duration::ZERO).unwrap();
+            }
+        }
+        assert_eq!(count.get(), 1, "end {end}");
+        let answer = ready(poll(wait.as_mut(), &count)).unwrap();
+        if end == 0 {
+            drop(completed(answer))
+        } else {
+            drop(started(answer))
+        }
+        assert_eq!(store.stats().waiting, 0);
+        assert!(store.remove("a").unwrap());
+    }
+}
+
+#[test]
+fn a_change_between_two_looks_is_seen_by_the_next_poll_whoever_is_woken() {
+    let (directory, clock) = (directory(), clock());
+    let store = open(directory.path(), &clock);
+    let mut lease = started(store.begin("a").unwrap());
+    let (before, after) = (Arc::new(Count::default()), Arc::new(Count::default()));
+    let mut wait = pin!(in_progress(store.begin("a").unwrap()).wait_async());
+    assert!(poll(wait.as_mut(), &before).is_pending());
+    assert!(poll(wait.as_mut(), &after).is_pending());
+    lease.complete("x").unwrap();
+    // The task that polled last is the one that is woken.
+    assert_eq!((before.get(), after.get()), (0, 1));
+    completed(ready(poll(wait.as_mut(), &after)).unwrap());
+}
+
+/// Runs the work to its end, or drops it after so many polls; true if it came to its end.
+fn run_for(store: &Store, polls: u32, options: BeginOptions) -> bool {
+    let count = Arc::new(Count::default());
+    let mut run = pin!(is_send(store.run_async("a", options, async |lease| {
+        Steps(2).await;
+        lease.renew(LEASE).map_err(RunError::from)?;
+        Steps(2).await;
+        Ok::<_, RunError<()>>("done")
+    })));
+    for _ in 0..polls {
+        if let Poll::Ready(result) = poll(run.as_mut(), &count) {
+            assert!(result.unwrap().worked());
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn work_dropped_at_any_await_point_follows_the_drop_policy() {
+    let (directory, clock) = (directory(), clock());
+    let store = open(directory.path(), &clock);
+    for policy in [DropPolicy::Hold, DropPolicy::Release] {
+        let options = BeginOptions::new().on_drop(policy);
+        for polls in 0..=5 {
+            let ended = run_for(&store, polls, options);
+            let status = store.peek("a").unwrap().map(|meta| meta.status);
+            let dropped = match policy {
+                DropPolicy::Hold => Status::InProgress,
+                DropPolicy::Release => Status::Released,
+            };
+            let expected = match polls {
+                0 => None,
+                5 => Some(Status::Completed),
+                _ => Some(dropped),
+            };
+            assert_eq!((status, ended), (expected, polls == 5), "{policy:?} after {polls}");
+            assert_eq!(store.stats().waiting, 0);
+            store.remove("a").unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_waiting_run_dropped_at_any_point_leaves_nothing_and_the_others_go_on() {
+    let (directory, clock) = (directory(), clock());
+    let store = open(directory.path(), &clock);
+    let mut lease = started(store.begin("a").unwrap());
+    let count = Arc::new(Count::default());
+    let work = async |_: &mut oncelog::Lease| Ok::<_, ()>("mine");
+    let mut kept = pin!(store.run_async("a", BeginOptions::new(), work));
+    assert!(poll(kept.as_mut(), &count).is_pending());
+    for polls in 0..3 {
+        let mut dropped = Box::pin(store.run_async("a", BeginOptions::new(), work));
+        for _ in 0..polls {
+            assert!(poll(dropped.as_mut(), &count).is_pending());
+        }
+        drop(dropped);
+        assert_eq!(store.stats().waiting, 1);
+    }
+    lease.complete("theirs").unwrap();
+    let run = ready(poll(kept.as_mut(), &count)).unwrap();
+    assert_eq!((run.outcome(), run.worked()), (&b"theirs"[..], false));
+}
