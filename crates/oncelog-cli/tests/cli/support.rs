@@ -61,8 +61,13 @@ impl Done {
     }
 }
 
+/// The binary, to be started with the usual answers to signals.
+///
+/// A program in the background inherits that interrupts are ignored, and rightly goes on ignoring
+/// them; so would the tests' children where the tests themselves run in the background.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oncelog"));
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,TERM,PIPE", env!("CARGO_BIN_EXE_oncelog")]);
     command.args(arguments);
     command
 }
