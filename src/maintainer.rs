@@ -1,9 +1,10 @@
 //! The optional thread that does nothing but call `maintain`.
 //!
 //! Sealing reads and syncs whole segments, which costs callers a processor, memory bandwidth and
-//! page faults. While the program has no processor to spare it is therefore held to a small share
-//! of the time: an unsealed segment loses nothing, it only takes longer to open. Once the program
-//! calms down, sealing catches up; and it does not fall behind without limit.
+//! page faults, and its syncs get in the way of those of new segments. While much is being written
+//! or the program has no processor to spare it is therefore held to a small share of the time: an
+//! unsealed segment loses nothing, it only takes longer to open. Once the program calms down,
+//! sealing catches up; and it does not fall behind without limit.
 
 use std::fmt;
 use std::path::Path;
@@ -22,6 +23,10 @@ const PERIOD: Duration = Duration::from_millis(100);
 const BUDGET: Duration = Duration::from_millis(20);
 /// While the program is busy, at most one part in this many of the time goes to sealing.
 const SEAL_SHARE: u64 = 32;
+/// Between two looks at what the program uses, in milliseconds: several ticks of the clock.
+const LOOK_MS_MIN: u64 = 50;
+/// Blocks claimed between two looks above which writing counts as busy: 1 MiB.
+const BUSY_BLOCKS: u64 = 16;
 /// Segments that may wait to be sealed while the program is busy: 2 GiB, a second or two at open.
 const BACKLOG_MAX: usize = 32;
 
@@ -65,7 +70,8 @@ fn run(engine: &Engine, stop: &AtomicBool) {
     let mut pace = SealPace::new();
     loop {
         let started = clock::monotonic_millis();
-        let seal = pace.allows(started) || engine.log.sealable_count() > BACKLOG_MAX;
+        let claimed = engine.log.blocks_claimed();
+        let seal = pace.allows(started, claimed) || engine.log.sealable_count() > BACKLOG_MAX;
         match engine.maintain_and(BUDGET, seal) {
             Ok(done) if done.segments_sealed > 0 => pace.sealed(started),
             Ok(_) => {}
@@ -87,21 +93,29 @@ struct SealPace {
     cores: u64,
     /// Wall time, and processor time of all other threads, at the last look.
     last_ms: (u64, u64),
+    blocks_seen: u64,
+    /// What that look showed.
+    calm: bool,
     next_ms: u64,
 }
 
 impl SealPace {
     fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-        Self { cores, last_ms: (0, 0), next_ms: 0 }
+        Self { cores, last_ms: (u64::MAX, 0), blocks_seen: 0, calm: true, next_ms: 0 }
     }
 
-    fn allows(&mut self, now_ms: u64) -> bool {
-        let (process, own) = clock::processor_millis();
-        let used = process.saturating_sub(own);
-        let (wall, busy) = (now_ms - self.last_ms.0, used.saturating_sub(self.last_ms.1));
-        self.last_ms = (now_ms, used);
-        is_spare(self.cores, wall, busy) || now_ms >= self.next_ms
+    fn allows(&mut self, now_ms: u64, blocks_claimed: u64) -> bool {
+        // The first look only sets the beginning.
+        let wall = now_ms.saturating_sub(self.last_ms.0);
+        if wall >= LOOK_MS_MIN || self.last_ms.0 == u64::MAX {
+            let (process, own) = clock::processor_millis();
+            let used = process.saturating_sub(own);
+            let quiet = blocks_claimed - self.blocks_seen <= BUSY_BLOCKS;
+            self.calm = quiet && is_spare(self.cores, wall, used.saturating_sub(self.last_ms.1));
+            (self.last_ms, self.blocks_seen) = ((now_ms, used), blocks_claimed);
+        }
+        self.calm || now_ms >= self.next_ms
     }
 
     fn sealed(&mut self, started_ms: u64) {

@@ -5,6 +5,7 @@
 //! a segment next: the spare. Taking the spare takes no system call.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES, MANIFEST_FILE, segment_file};
@@ -38,6 +39,7 @@ impl Log {
             Some(claimed) => (None, claimed),
             None => self.claim_in_new(Need { ends, bytes: 0, lifetime }, span, now)?,
         };
+        self.blocks_claimed.fetch_add(u64::from(span), Ordering::Relaxed);
         let cursor = Cursor::begin(segment, block, span, self.space.words());
         if let Some(lane) = self.lanes.get(lane % self.lanes.len()) {
             lane.lock().add(cursor);

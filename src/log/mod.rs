@@ -90,6 +90,7 @@ pub(crate) struct Log {
     lanes: Box<[CachePadded<Mutex<Lane>>]>,
     catalog: Mutex<Catalog>,
     pub(crate) reserve: Reserve,
+    blocks_claimed: AtomicU64,
     /// Segments dropped whose places are not free yet.
     unswept: AtomicU64,
     /// Held while segments are sealed, so that no two threads seal the same one.
@@ -127,6 +128,7 @@ impl Log {
             lanes,
             catalog,
             reserve,
+            blocks_claimed: AtomicU64::new(0),
             sealing: Mutex::default(),
             growing: Mutex::default(),
             listing: Mutex::default(),
@@ -311,6 +313,11 @@ impl Log {
     /// The oldest segment that is complete and not yet sealed.
     pub(crate) fn sealable(&self) -> Option<Arc<Segment>> {
         self.catalog.lock().all().into_iter().find(|segment| segment.is_sealable())
+    }
+
+    /// Blocks claimed since opening: how much is being written.
+    pub(crate) fn blocks_claimed(&self) -> u64 {
+        self.blocks_claimed.load(Ordering::Relaxed)
     }
 
     /// How many segments are complete and not yet sealed.
