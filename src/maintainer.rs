@@ -2,8 +2,8 @@
 //!
 //! Sealing reads and syncs whole segments, which costs callers a processor, memory bandwidth and
 //! page faults, and its syncs get in the way of those of new segments. While much is being written
-//! or the program has no processor to spare it is therefore held to a small share of the time: an
-//! unsealed segment loses nothing, it only takes longer to open. Once the program calms down,
+//! or the machine has no processor to spare it is therefore held to a small share of the time: an
+//! unsealed segment loses nothing, it only takes longer to open. Once things calm down,
 //! sealing catches up; and it does not fall behind without limit.
 
 use std::fmt;
@@ -15,19 +15,19 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::sys::clock;
+use crate::sys::{clock, load};
 
 /// Between two looks at the store when there is little to do.
 const PERIOD: Duration = Duration::from_millis(100);
 /// One slice of work.
 const BUDGET: Duration = Duration::from_millis(20);
-/// While the program is busy, at most one part in this many of the time goes to sealing.
+/// While it is busy, at most one part in this many of the time goes to sealing.
 const SEAL_SHARE: u64 = 32;
-/// Between two looks at what the program uses, in milliseconds: several ticks of the clock.
+/// Between two looks at how busy it is, in milliseconds.
 const LOOK_MS_MIN: u64 = 50;
 /// Blocks claimed between two looks above which writing counts as busy: 1 MiB.
 const BUSY_BLOCKS: u64 = 16;
-/// Segments that may wait to be sealed while the program is busy: 2 GiB, a second or two at open.
+/// Segments that may wait to be sealed while it is busy: 2 GiB, a second or two at open.
 const BACKLOG_MAX: usize = 32;
 
 /// A running thread; it ends when this is dropped.
@@ -67,7 +67,7 @@ impl fmt::Debug for Maintainer {
 }
 
 fn run(engine: &Engine, stop: &AtomicBool) {
-    let mut pace = SealPace::new();
+    let mut pace = SealPace::default();
     loop {
         let started = clock::monotonic_millis();
         let claimed = engine.log.blocks_claimed();
@@ -88,32 +88,21 @@ fn run(engine: &Engine, stop: &AtomicBool) {
 }
 
 /// When sealing may take time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct SealPace {
-    cores: u64,
-    /// Wall time, and processor time of all other threads, at the last look.
-    last_ms: (u64, u64),
     blocks_seen: u64,
-    /// What that look showed.
+    looked_ms: u64,
+    /// What the last look showed.
     calm: bool,
     next_ms: u64,
 }
 
 impl SealPace {
-    fn new() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-        Self { cores, last_ms: (u64::MAX, 0), blocks_seen: 0, calm: true, next_ms: 0 }
-    }
-
     fn allows(&mut self, now_ms: u64, blocks_claimed: u64) -> bool {
-        // The first look only sets the beginning.
-        let wall = now_ms.saturating_sub(self.last_ms.0);
-        if wall >= LOOK_MS_MIN || self.last_ms.0 == u64::MAX {
-            let (process, own) = clock::processor_millis();
-            let used = process.saturating_sub(own);
+        if now_ms.saturating_sub(self.looked_ms) >= LOOK_MS_MIN {
             let quiet = blocks_claimed - self.blocks_seen <= BUSY_BLOCKS;
-            self.calm = quiet && is_spare(self.cores, wall, used.saturating_sub(self.last_ms.1));
-            (self.last_ms, self.blocks_seen) = ((now_ms, used), blocks_claimed);
+            self.calm = quiet && has_spare_processor();
+            (self.looked_ms, self.blocks_seen) = (now_ms, blocks_claimed);
         }
         self.calm || now_ms >= self.next_ms
     }
@@ -124,21 +113,8 @@ impl SealPace {
     }
 }
 
-/// True when of `cores` processors one was free most of the time.
-fn is_spare(cores: u64, wall_ms: u64, busy_ms: u64) -> bool {
-    let free_ms = (cores * wall_ms).saturating_sub(busy_ms);
-    free_ms * 4 >= wall_ms * 3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_spare;
-
-    #[test]
-    fn a_processor_is_spare_while_the_program_leaves_three_quarters_of_one_free() {
-        assert!(is_spare(2, 100, 0) && is_spare(2, 100, 100) && is_spare(2, 100, 125));
-        assert!(!is_spare(2, 100, 126) && !is_spare(2, 100, 200) && !is_spare(2, 100, 201));
-        assert!(is_spare(1, 100, 25) && !is_spare(1, 100, 26));
-        assert!(is_spare(64, 100, 6_000) && !is_spare(64, 100, 6_400));
-    }
+/// True when no other thread of the machine would wait for this one.
+fn has_spare_processor() -> bool {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    load::runnable_threads().is_none_or(|threads| threads <= processors)
 }

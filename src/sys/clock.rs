@@ -17,11 +17,6 @@ pub(crate) fn monotonic_millis() -> u64 {
     millis(CLOCK)
 }
 
-/// Milliseconds of processor time: what the whole process has used, and the calling thread of it.
-pub(crate) fn processor_millis() -> (u64, u64) {
-    (millis(ClockId::ProcessCPUTime), millis(ClockId::ThreadCPUTime))
-}
-
 #[inline]
 fn millis(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);

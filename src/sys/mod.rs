@@ -12,6 +12,7 @@ pub(crate) mod clock;
 pub(crate) mod compare;
 pub(crate) mod disk;
 pub(crate) mod files;
+pub(crate) mod load;
 pub(crate) mod memory_disk;
 pub(crate) mod prefetch;
 pub(crate) mod random;
