@@ -11,7 +11,7 @@ use crate::engine::Name;
 pub const SHAPES: [(usize, usize); 4] = [(16, 32), (16, 256), (36, 32), (64, 32)];
 
 /// Measures oncelog beside other maps, caches and stores on one workload.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Args {
     /// Engines to measure, each in a process of its own.
@@ -48,6 +48,9 @@ pub struct Args {
     /// Longest time for one measurement; the rate is over the keys done by then.
     #[arg(long, default_value_t = 60.0)]
     pub seconds_max: f64,
+    /// Measures at once, without a short run before to have the machine's memory backed.
+    #[arg(long)]
+    pub cold: bool,
     /// Length of a key.
     #[arg(long, default_value_t = 16)]
     pub key_bytes: usize,

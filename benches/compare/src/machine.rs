@@ -79,20 +79,6 @@ pub fn memory() -> Result<Memory> {
     })
 }
 
-/// Touches this much of the machine's free memory once and gives it back.
-///
-/// A virtual machine's host takes free memory away and hands it back page by page at the first
-/// touch, at some microseconds each: more than all else that an engine does. Which engine would
-/// pay for it is chance, so nobody does.
-pub fn touch_free_memory(bytes: u64) {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let most = kilobytes(&meminfo, "MemAvailable") / 4 * 3;
-    let bytes = usize::try_from(bytes.min(most)).unwrap_or(0);
-    let mut memory = Vec::<u8>::with_capacity(bytes);
-    memory.resize(bytes, 1);
-    std::hint::black_box(&memory);
-}
-
 /// Bytes the machine still has to write back to its disks.
 pub fn dirty_bytes() -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
