@@ -35,6 +35,8 @@ pub struct Stats {
     pub waiting: u64,
     /// Segments dropped because their time had passed, since opening.
     pub segments_expired: u64,
+    /// Segments dropped after their last live records were copied out, since opening.
+    pub segments_compacted: u64,
 }
 
 /// What was done to the keys of one namespace since the store was opened.

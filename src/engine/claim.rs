@@ -9,8 +9,8 @@ use crate::format::record::{Header, Kind, Marks};
 use crate::format::state::{STATE_BYTES, State};
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
-use crate::log::Draft;
 use crate::log::view::RecordView;
+use crate::log::{Draft, Found};
 use crate::meta::{Meta, Status};
 use crate::outcome::Outcome;
 use crate::policy::{AbandonPolicy, OUTCOME_BYTES_RESERVED};
@@ -109,6 +109,7 @@ impl Known<'_> {
 pub(crate) struct Before<'a> {
     cell: Option<Cell>,
     record: Option<&'a RecordView<'a>>,
+    location: Option<Location>,
     /// The record that keeps a promise, if it is one.
     promise: Option<Location>,
 }
@@ -119,7 +120,8 @@ impl<'a> Before<'a> {
         // Records found at open have made their promise to an earlier process.
         let keeps =
             record.is_some_and(|view| view.header.kind == Kind::Started && !view.unverified);
-        Self { cell: lookup.cell, record, promise: lookup.location.filter(|_| keeps) }
+        let location = lookup.location;
+        Self { cell: lookup.cell, record, location, promise: location.filter(|_| keeps) }
     }
 }
 
@@ -313,14 +315,49 @@ impl Engine {
             Some(cell) => stripe.replace(cell, full.hash, location),
             None => stripe.place(full.hash, location),
         }
+        self.count_waste(before);
+        if let (Kind::Removed, Found::Record(view)) = (next.kind, self.log.view(location)) {
+            self.log.waste.add_removals(location.chunk(), view.header.record_bytes());
+        }
         Ok(version)
     }
 
-    /// Ends the promise of a lease that was found and is superseded by a check.
-    pub(crate) fn end_promise(&self, lookup: &Lookup<'_>, key: &[u8]) {
-        if let Some(kept) = Before::of(lookup).promise {
+    /// Counts a record that was found and is superseded by a check, and ends the promise that it
+    /// keeps if it is a lease's.
+    pub(crate) fn supersede(&self, lookup: &Lookup<'_>, key: &[u8]) {
+        let before = Before::of(lookup);
+        self.count_waste(&before);
+        if let Some(kept) = before.promise {
             self.log.reserve.detach(lane_of_thread(), kept, promised_bytes(key));
         }
+    }
+
+    /// Counts the record that a slot no longer leads to. The stripe is locked.
+    fn count_waste(&self, before: &Before<'_>) {
+        if let (Some(location), Some(view)) = (before.location, before.record) {
+            self.log.waste.add_superseded(location.chunk(), view.header.record_bytes());
+        }
+    }
+
+    /// The promise that a copy of a record is to keep, taken away from the record.
+    ///
+    /// A lease of an earlier process is promised room now.
+    pub(crate) fn promise_of_copy(
+        &self,
+        view: &RecordView<'_>,
+        location: Location,
+        now: Timestamp,
+    ) -> Result<Option<u64>> {
+        let (Kind::Started, Some(state)) = (view.header.kind, view.state()) else {
+            return Ok(None);
+        };
+        let promised = promised_bytes(view.copy_key(&mut Vec::new()));
+        if !view.unverified {
+            return Ok(Some(self.log.reserve.take_out(location, promised)));
+        }
+        let latest = expiry(view.header.expires, state.retention_ms);
+        self.log.promise(lane_of_thread(), promised, latest, now)?;
+        Ok(Some(promised))
     }
 
     fn append_next(

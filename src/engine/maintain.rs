@@ -8,14 +8,15 @@ use crate::stats::Maintained;
 use crate::sys::clock;
 
 impl Engine {
-    /// Expires, sweeps, seals and prepares until `budget` is used up or nothing is left to do.
+    /// Expires, sweeps, seals, compacts and prepares until `budget` is used up or nothing is left
+    /// to do.
     ///
     /// At least one step of each kind of work is done, whatever the budget.
     pub(crate) fn maintain(&self, budget: Duration) -> Result<Maintained> {
         self.maintain_and(budget, true)
     }
 
-    /// As [`Engine::maintain`]; seals only if asked to.
+    /// As [`Engine::maintain`]; seals and compacts only if asked to.
     pub(crate) fn maintain_and(&self, budget: Duration, seal: bool) -> Result<Maintained> {
         self.health.check_writable()?;
         let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
@@ -33,12 +34,15 @@ impl Engine {
             Err(error) => return Err(error),
         }
         done.segments_expired = self.expire(now)?;
+        let mut compact = seal;
         loop {
             let (freed, sweep_more) = self.sweep_step()?;
             done.slots_freed += freed;
             let sealed = seal && self.seal_step()?;
             done.segments_sealed += u64::from(sealed);
-            done.more = sweep_more || sealed;
+            // Once there is nothing to compact, only another sealed segment can change that.
+            compact = (compact || sealed) && self.compact_step()?;
+            done.more = sweep_more || sealed || compact;
             if !done.more || clock::monotonic_millis() >= until {
                 return Ok(done);
             }
@@ -76,6 +80,8 @@ impl Engine {
             drop(self.index.lock_stripe(stripe));
         }
         self.waiters.wake_all();
+        // A step of compaction goes on to its end; the next one sees that the store is closed.
+        let _compactor = self.compactor.lock();
         self.log.close(&self.hasher, self.clock.now())?;
         Ok(true)
     }

@@ -15,7 +15,9 @@
 pub(crate) mod append;
 pub(crate) mod begin;
 pub(crate) mod check;
+pub(crate) mod choose;
 pub(crate) mod claim;
+pub(crate) mod compact;
 pub(crate) mod expire;
 pub(crate) mod finish;
 pub(crate) mod health;
@@ -30,6 +32,8 @@ pub(crate) mod waiters;
 pub(crate) mod wake;
 
 #[cfg(test)]
+mod compact_tests;
+#[cfg(test)]
 mod lease_tests;
 #[cfg(test)]
 mod tests;
@@ -41,6 +45,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::config::Config;
 use crate::engine::claim::FullKey;
+use crate::engine::compact::Compactor;
 use crate::engine::expire::Sweeper;
 use crate::engine::health::Health;
 use crate::engine::waiters::Waiters;
@@ -66,6 +71,7 @@ pub(crate) struct Engine {
     lifetime: u64,
     health: Health,
     sweeper: Mutex<Sweeper>,
+    compactor: Mutex<Compactor>,
     /// Rung when maintenance should come before its time.
     pub(crate) wake: Wake,
     pub(crate) waiters: Arc<Waiters>,
@@ -90,6 +96,7 @@ struct Counters {
     released: AtomicU64,
     renewed: AtomicU64,
     segments_expired: AtomicU64,
+    segments_compacted: AtomicU64,
 }
 
 impl Engine {
@@ -153,6 +160,7 @@ impl Engine {
             leases_renewed: sum(|counters| &counters.renewed),
             waiting: self.waiters.count() as u64,
             segments_expired: sum(|counters| &counters.segments_expired),
+            segments_compacted: sum(|counters| &counters.segments_compacted),
         }
     }
 }

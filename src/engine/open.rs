@@ -67,6 +67,7 @@ impl Engine {
             lifetime,
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),
+            compactor: crate::sys::sync::Mutex::default(),
             wake: crate::engine::wake::Wake::default(),
             waiters: Arc::default(),
             space_counters: (0..=SPACES_MAX).map(|_| OnceLock::new()).collect(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES};
+use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES};
 use crate::format::manifest::{Listed, Manifest, Space};
 use crate::log::places::Places;
 use crate::log::segment::{Prepared, Segment};
@@ -220,6 +220,16 @@ impl Catalog {
     /// Size of the next segment to keep, of which `missing` bytes are needed.
     pub(crate) fn reserve_bytes(&self, missing: u64) -> u64 {
         missing.min(self.sizes.max).next_power_of_two().clamp(self.sizes.min, self.sizes.max)
+    }
+
+    /// Size of a segment for copies of so many bytes, of which `least` are for one record.
+    pub(crate) fn copies_bytes(&self, wanted: u64, least: u64) -> Result<u64> {
+        let least = (least + HEAD_BYTES).next_power_of_two();
+        if least > self.sizes.limit {
+            return Err(Error::Full { what: "segment space" });
+        }
+        let usual = wanted.min(self.sizes.max).next_power_of_two();
+        Ok(usual.clamp(self.sizes.min, self.sizes.max).max(least))
     }
 
     pub(crate) fn put_reserve(&mut self, kept: Prepared) {

@@ -11,6 +11,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod catalog;
+pub(crate) mod copies;
 pub(crate) mod create;
 pub(crate) mod lane;
 pub(crate) mod places;
@@ -22,6 +23,7 @@ pub(crate) mod spaces;
 pub(crate) mod table;
 pub(crate) mod versions;
 pub(crate) mod view;
+pub(crate) mod waste;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,12 +37,14 @@ use crate::format::location::{Location, SPACE_BYTES};
 use crate::format::record::{Kind, Marks};
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::catalog::{Catalog, Sizes};
+use crate::log::copies::Copies;
 use crate::log::lane::Lane;
 use crate::log::reserve::Reserve;
 use crate::log::segment::Segment;
 use crate::log::table::Table;
 use crate::log::versions::Versions;
 use crate::log::view::{RecordView, Replay};
+use crate::log::waste::Waste;
 use crate::sys::disk::Disk;
 use crate::sys::space::Space;
 use crate::sys::sync::Mutex;
@@ -90,6 +94,8 @@ pub(crate) struct Log {
     lanes: Box<[CachePadded<Mutex<Lane>>]>,
     catalog: Mutex<Catalog>,
     pub(crate) reserve: Reserve,
+    pub(crate) waste: Waste,
+    copies: Mutex<Copies>,
     /// Segments dropped whose places are not free yet.
     unswept: AtomicU64,
     /// Held while segments are sealed, so that no two threads seal the same one.
@@ -115,6 +121,7 @@ impl Log {
         let chunks = space.len() as u64 / CHUNK_BYTES;
         let table = Table::new(bytes(chunks)).map_err(fail)?;
         let reserve = Reserve::new(bytes(chunks), lanes).map_err(fail)?;
+        let waste = Waste::new(bytes(chunks)).map_err(fail)?;
         let lanes = (0..lanes).map(|_| CachePadded::new(Mutex::new(Lane::default()))).collect();
         let versions = Versions::new(epoch);
         let catalog = Mutex::new(Catalog::new(sizes, chunks));
@@ -127,6 +134,8 @@ impl Log {
             lanes,
             catalog,
             reserve,
+            waste,
+            copies: Mutex::default(),
             sealing: Mutex::default(),
             growing: Mutex::default(),
             listing: Mutex::default(),
@@ -240,6 +249,7 @@ impl Log {
             lane.lock().leave(segment);
         }
         self.reserve.leave(segment);
+        self.leave_copies(segment);
     }
 
     /// Ends appending to every segment, of the bucket ending at `ends` or of all.
@@ -296,6 +306,7 @@ impl Log {
         self.space
             .unmap(at, bytes)
             .map_err(|e| Error::io("unmap segment", &self.disk.path(""), e))?;
+        self.waste.reset(segment.chunks());
         self.catalog.lock().free(segment.chunks());
         self.unswept.fetch_sub(1, Ordering::SeqCst);
         Ok(())
@@ -306,6 +317,21 @@ impl Log {
         let segments = self.catalog.lock().all();
         let bytes = segments.iter().map(|segment| segment.allocated_bytes()).sum();
         (segments.len() as u64, bytes)
+    }
+
+    /// All sealed segments, in order of their numbers.
+    pub(crate) fn sealed(&self) -> Vec<Arc<Segment>> {
+        self.catalog.lock().all().into_iter().filter(|segment| segment.is_sealed()).collect()
+    }
+
+    /// All segments but this one.
+    pub(crate) fn others(&self, one: &Arc<Segment>) -> Vec<Arc<Segment>> {
+        self.catalog.lock().all().into_iter().filter(|other| !Arc::ptr_eq(other, one)).collect()
+    }
+
+    /// True until the segment is dropped.
+    pub(crate) fn holds(&self, segment: &Arc<Segment>) -> bool {
+        self.catalog.lock().get(segment.number).is_some_and(|held| Arc::ptr_eq(&held, segment))
     }
 
     /// The oldest segment that is complete and not yet sealed.

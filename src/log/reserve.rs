@@ -122,6 +122,14 @@ impl Reserve {
         }
     }
 
+    /// Takes a promise of the record at `location` out, to be attached elsewhere; its bytes.
+    pub(crate) fn take_out(&self, location: Location, bytes: u64) -> u64 {
+        let Some(block) = self.block(location.bytes() / BLOCK_BYTES) else { return 0 };
+        let left = |all: u64| Some(all.saturating_sub(bytes));
+        let before = block.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+        before.map_or(0, |before| before.min(bytes))
+    }
+
     /// The records in these chunks are forgotten, and with them what they kept.
     pub(crate) fn forget(&self, chunks: Range<u64>) {
         let blocks = chunks.start * BLOCKS_PER_CHUNK as u64..chunks.end * BLOCKS_PER_CHUNK as u64;

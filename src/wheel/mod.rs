@@ -94,6 +94,16 @@ impl Wheel {
         self.buckets.lock().entry(ends).or_default().segments.push(segment);
     }
 
+    /// The segment is gone before its bucket's end.
+    pub(crate) fn remove(&self, ends: Timestamp, segment: u64) {
+        let mut buckets = self.buckets.lock();
+        let Some(bucket) = buckets.get_mut(&ends) else { return };
+        bucket.segments.retain(|number| *number != segment);
+        if bucket.segments.is_empty() && bucket.open_until.is_none() {
+            buckets.remove(&ends);
+        }
+    }
+
     /// Closes and returns the buckets that new records have moved on from.
     pub(crate) fn close_idle(&self, now: Timestamp) -> Vec<Timestamp> {
         let mut buckets = self.buckets.lock();
