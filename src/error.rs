@@ -110,9 +110,9 @@ pub enum Error {
         /// What is wrong there.
         what: &'static str,
     },
-    /// No room for new keys; lookups, duplicates and removals of room go on.
+    /// No room for new keys; lookups, duplicates, completions and removals go on.
     Full {
-        /// What ran out.
+        /// What ran out: space of some kind, or `max_keys` or `max_bytes` of the settings.
         what: &'static str,
     },
     /// An earlier write or sync failed; the store takes no more writes until it is reopened.

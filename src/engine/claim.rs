@@ -384,6 +384,8 @@ impl Engine {
                 && next.outcome.len() <= OUTCOME_BYTES_RESERVED;
             if promised {
                 self.append_promised(&draft, next.lifetime_ms)
+            } else if next.kind == Kind::Removed {
+                self.append_removal(&draft, next.lifetime_ms)
             } else {
                 self.append(&draft, next.lifetime_ms)
             }

@@ -34,6 +34,10 @@ impl Engine {
             Err(error) => return Err(error),
         }
         done.segments_expired = self.expire(now)?;
+        match self.log.keep_for_removals(now) {
+            Ok(()) | Err(Error::Full { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let mut compact = seal;
         loop {
             let (freed, sweep_more) = self.sweep_step()?;

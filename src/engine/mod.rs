@@ -36,6 +36,8 @@ mod compact_tests;
 #[cfg(test)]
 mod lease_tests;
 #[cfg(test)]
+mod room_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -238,7 +238,7 @@ impl Engine {
     /// would otherwise pass for another key, and an earlier record for the latest.
     fn restore(&self, hash: KeyHash, location: Location) -> Result<()> {
         let mut stripe = self.index.lock(hash);
-        stripe.reserve(|_| false)?;
+        stripe.reserve_known()?;
         let mut own = None;
         let mut later = false;
         let mut wasted = 0;

@@ -21,6 +21,8 @@ pub(crate) struct Sizes {
     pub(crate) max: u64,
     /// What a segment is made for at most, for the sake of one record.
     pub(crate) limit: u64,
+    /// What all files may take together.
+    pub(crate) total: u64,
 }
 
 /// What a bucket's next segment is to be.
@@ -250,6 +252,19 @@ impl Catalog {
     pub(crate) fn add_used(&mut self, segment: Arc<Segment>) {
         self.under_way.remove(&segment.number);
         self.segments.insert(segment.number, segment);
+    }
+
+    /// Bytes that files without records take.
+    pub(crate) fn unused_bytes(&self) -> u64 {
+        let spare = self.spare.iter().map(|spare| spare.bytes);
+        let kept = self.reserve.iter().map(|kept| kept.bytes);
+        let under_way = self.under_way.values().map(|listed| listed.bytes);
+        spare.chain(kept).chain(under_way).sum()
+    }
+
+    /// What all files may take together.
+    pub(crate) fn bytes_allowed(&self) -> u64 {
+        self.sizes.total
     }
 
     /// The prepared segments are not needed any more.
