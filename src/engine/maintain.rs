@@ -6,6 +6,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::stats::Maintained;
 use crate::sys::clock;
+use crate::time::Timestamp;
 
 impl Engine {
     /// Expires, sweeps, seals, compacts and prepares until `budget` is used up or nothing is left
@@ -28,16 +29,8 @@ impl Engine {
         for ends in self.wheel.close_idle(now) {
             self.log.withdraw_bucket(Some(ends));
         }
-        // Room first: a record waiting for a segment is a caller waiting.
-        match self.log.prepare_ahead(now) {
-            Ok(_) | Err(Error::Full { .. }) => {}
-            Err(error) => return Err(error),
-        }
+        self.prepare_room(now)?;
         done.segments_expired = self.expire(now)?;
-        match self.log.keep_for_removals(now) {
-            Ok(()) | Err(Error::Full { .. }) => {}
-            Err(error) => return Err(error),
-        }
         let mut compact = seal;
         loop {
             let (freed, sweep_more) = self.sweep_step()?;
@@ -51,6 +44,21 @@ impl Engine {
                 return Ok(done);
             }
         }
+    }
+
+    /// Prepares segments ahead of need, as far as there is room.
+    fn prepare_room(&self, now: Timestamp) -> Result<()> {
+        // Under this lock, as close() waits for it and then for nobody.
+        let _compactor = self.compactor.lock();
+        self.health.check_writable()?;
+        // Room for new records first: one that waits for a segment is a caller waiting.
+        for prepared in [self.log.prepare_ahead(now).map(|_| ()), self.log.keep_for_removals(now)] {
+            match prepared {
+                Ok(()) | Err(Error::Full { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Seals one segment, if one is complete.
