@@ -75,6 +75,8 @@ pub(crate) struct Known<'a> {
     pub(crate) view: &'a RecordView<'a>,
     pub(crate) state: State,
     pub(crate) status: Status,
+    /// Its outcome is not replayed any more.
+    pub(crate) gone: bool,
 }
 
 impl Known<'_> {
@@ -100,6 +102,7 @@ impl Known<'_> {
             expires: header.expires.finite(),
             has_fingerprint: self.state.fingerprint.is_some(),
             outcome_bytes: self.view.outcome_len(),
+            outcome_gone: done && self.gone,
         }
     }
 }
@@ -229,6 +232,13 @@ impl Engine {
         }
     }
 
+    /// When the key's namespace was made or, outside of any, the store: of requests before that
+    /// nothing is known.
+    pub(crate) fn born(&self, full: FullKey<'_>) -> Timestamp {
+        let space = full.space().and_then(|number| self.log.space_created(number));
+        space.unwrap_or(self.created)
+    }
+
     /// The number of the namespace with this name, which is made where there is none yet.
     pub(crate) fn space_number(&self, name: &str) -> Result<u32> {
         // Under a stripe's lock, as close() waits for the stripes and then for nobody.
@@ -275,7 +285,8 @@ impl Engine {
             Kind::Started if state.on_abandon == AbandonPolicy::Hold => Status::Unknown,
             Kind::Started => Status::Overdue,
         };
-        Ok(Some(Known { view, state, status }))
+        let gone = state.outcome_is_gone(header.created, now);
+        Ok(Some(Known { view, state, status, gone }))
     }
 
     /// Appends the key's next record and lets its slot lead there; the record's version.

@@ -57,7 +57,7 @@ use crate::key::KeyHasher;
 use crate::log::Log;
 use crate::stats::{NamespaceStats, RecoveryReport, Stats};
 use crate::sys::sync::Mutex;
-use crate::time::EngineClock;
+use crate::time::{EngineClock, Timestamp};
 use crate::wheel::Wheel;
 
 /// An open store without its public face.
@@ -71,6 +71,8 @@ pub(crate) struct Engine {
     hasher: KeyHasher,
     /// The store's lifetime in milliseconds.
     lifetime: u64,
+    /// When the store was created.
+    created: Timestamp,
     health: Health,
     sweeper: Mutex<Sweeper>,
     compactor: Mutex<Compactor>,
@@ -146,6 +148,7 @@ impl Engine {
         };
         let stripes = 0..self.index.stripe_count();
         let (segments, disk_bytes) = self.log.sizes();
+        let drift = self.clock.drift();
         Stats {
             keys: stripes.map(|stripe| self.index.lock_stripe(stripe).held()).sum(),
             segments,
@@ -163,6 +166,8 @@ impl Engine {
             waiting: self.waiters.count() as u64,
             segments_expired: sum(|counters| &counters.segments_expired),
             segments_compacted: sum(|counters| &counters.segments_compacted),
+            clock_followed_ms: drift.followed_ms,
+            clock_ahead_ms: drift.ahead_ms,
         }
     }
 }

@@ -66,6 +66,7 @@ impl Engine {
             config,
             hasher,
             lifetime,
+            created: identity.created,
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),
             compactor: crate::sys::sync::Mutex::default(),

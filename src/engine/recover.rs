@@ -53,6 +53,7 @@ impl Engine {
         self.log.restore_spaces(manifest.spaces.clone());
         self.recovery.debris = self.log.remove_debris(&manifest.segments)?;
         let now = self.clock.now();
+        self.recovery.time_passed_ms = now.as_millis().saturating_sub(manifest.time.as_millis());
         let mut tasks = Vec::new();
         let (mut expired, mut unused) = (Vec::new(), Vec::new());
         for listed in &manifest.segments {

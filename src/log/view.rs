@@ -110,6 +110,7 @@ impl<'a> RecordView<'a> {
             attempts: state.map_or(0, |state| state.attempts),
             failed: self.header.kind == Kind::Failed,
             has_fingerprint: state.is_some_and(|state| state.fingerprint.is_some()),
+            gone: false,
         }
     }
 
