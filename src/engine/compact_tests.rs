@@ -208,6 +208,8 @@ fn disk_use_stays_near_the_live_bytes_under_any_mixture_of_removals_and_rewrites
     }
 }
 
+/// basho/bitcask#82, #148, #156, dgraph-io/badger#2143: merging some of the files dropped the
+/// tombstone and kept what it had killed, or gave the older record the later place.
 #[test]
 fn no_subset_of_segments_compacted_before_a_restart_brings_anything_back() {
     let keys: Vec<_> = (0..24).map(|i| format!("key {i}")).collect();
@@ -280,6 +282,8 @@ fn a_tombstone_stays_while_the_record_after_it_ends_sooner_than_what_it_kills() 
     }
 }
 
+/// marin-community/marin#4881, #4889, Basekick-Labs/arc#157, #163: a crash between publishing what
+/// was merged and deleting its sources, and both counted afterwards.
 #[test]
 fn a_cut_at_any_step_of_compaction_leaves_every_key_as_it_was() {
     let bench = Bench::new();
@@ -324,6 +328,7 @@ fn what_was_synced_is_not_dropped_before_what_has_superseded_it_is_synced_too() 
     assert!(picture(&bench.open_on(cut), "a").is_some(), "a claim that was synced is forgotten");
 }
 
+/// dgraph-io/badger#974, #1006: what was moved lost its end. Here every field is compared.
 #[test]
 fn a_lease_keeps_its_token_its_attempts_and_its_room_in_a_copy() {
     let bench = Bench::new();
@@ -354,6 +359,60 @@ fn a_lease_keeps_its_token_its_attempts_and_its_room_in_a_copy() {
         let (meta, outcome) = picture(&engine, &name).unwrap();
         assert!(meta.attempts == 2 && meta.has_fingerprint && outcome == Some(vec![1; 200]));
     }
+}
+
+/// moka-rs/moka#524, #527, #548, #565: an entry's end was cleared or moved while it was being
+/// dropped, and its timer freed while it was still linked.
+#[test]
+fn renewing_removing_compacting_and_expiring_one_key_at_once_leaves_one_of_their_states() {
+    let bench = Bench::new();
+    let engine = bench.open();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let done = std::sync::atomic::AtomicU64::new(0);
+    let until_over = |work: &dyn Fn()| {
+        while !over.load(Ordering::Relaxed) {
+            work();
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                until_over(&|| {
+                    if let Some(token) = begin(&engine, "a") {
+                        let (now, ending) = (engine.clock.now(), Ending::Renew(MINUTE));
+                        let end = |full: crate::engine::claim::FullKey<'_>| {
+                            engine.finish(full, token, ending, now)
+                        };
+                        match engine.with_key(None, b"a", end) {
+                            Ok(_) | Err(Error::LeaseLost) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                });
+            });
+        }
+        scope.spawn(|| {
+            until_over(&|| {
+                drop(
+                    engine
+                        .with_key(None, b"a", |full| engine.remove(full, None, engine.clock.now())),
+                )
+            })
+        });
+        // As long as it takes for the others to get something done meanwhile.
+        while done.load(Ordering::Relaxed) < 20_000 {
+            seal(&engine);
+            compact(&engine, |_| true);
+            bench.advance(MINUTE / 2);
+            engine.expire(engine.clock.now()).unwrap();
+            engine.sweep_step().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let before = picture(&engine, "a");
+    drop(engine);
+    assert_eq!(picture(&bench.open(), "a"), before);
 }
 
 #[test]
