@@ -13,7 +13,8 @@ use crate::version::Version;
 pub enum Check {
     /// The key was not known, and is recorded now.
     New,
-    /// The key was recorded before; nothing was changed.
+    /// The key was recorded before; nothing was changed. Its outcome may be
+    /// [gone](Record::outcome_gone).
     Duplicate(Record),
 }
 
@@ -95,6 +96,7 @@ impl Found {
             attempts: 0,
             failed: false,
             has_fingerprint: false,
+            gone: false,
         };
         self.items.push(Item { meta, start: 0, len: NONE });
     }

@@ -33,7 +33,8 @@ pub enum Begin {
     Started(Lease),
     /// Somebody else is working on it, or it was released for later.
     InProgress(InProgress),
-    /// The work is done; a stored failure is a completed record that says so.
+    /// The work is done; a stored failure is a completed record that says so, and so is one whose
+    /// outcome is [gone](Record::outcome_gone).
     Completed(Record),
     /// The key was begun with another fingerprint: this is not the same request.
     Mismatch(Meta),

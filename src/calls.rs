@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::answers::Check;
 use crate::begin::{Begin, begin_full};
 use crate::engine::Engine;
 use crate::engine::check::GROUP;
 use crate::engine::claim::FullKey;
 use crate::engine::finish::{Ending, Written};
+use crate::engine::plain::Kept;
 use crate::error::Result;
 use crate::lease::{Lease, release_millis};
 use crate::meta::Meta;
 use crate::policy::{BeginOptions, Policy, lease_millis};
 use crate::record::Receive;
 use crate::store::Store;
-use crate::time::Ttl;
+use crate::time::{Timestamp, Ttl};
 use crate::version::Version;
 
 /// The keys of one namespace, or those outside of any, under a policy.
@@ -87,12 +89,15 @@ impl Claims<'_> {
         &self,
         key: &[u8],
         outcome: &[u8],
+        sent_at: Option<Timestamp>,
         receive: &mut impl Receive,
     ) -> Result<bool> {
         let store_lifetime = self.engine.lifetime();
-        let lifetime = self.policy.retention.map_or(Ok(store_lifetime), Ttl::millis)?;
+        let lifetime_ms = self.policy.retention.map_or(Ok(store_lifetime), Ttl::millis)?;
+        let outcome_ms = self.policy.outcome_millis(lifetime_ms)?;
+        let kept = Kept { lifetime_ms, outcome_ms, sent_at };
         let now = self.engine.clock.now();
-        self.with_key(key, |full| self.engine.check_full(full, outcome, lifetime, now, receive))
+        self.with_key(key, |full| self.engine.check_full(full, outcome, kept, now, receive))
     }
 
     pub(crate) fn get(&self, key: &[u8], receive: &mut impl Receive) -> Result<bool> {
@@ -112,6 +117,37 @@ const DEFAULT_POLICY: &Policy = &Policy::DEFAULT;
 impl Store {
     pub(crate) fn claims(&self) -> Claims<'_> {
         Claims { engine: self.engine(), space: None, policy: DEFAULT_POLICY }
+    }
+
+    /// As [`check_and_set`](Store::check_and_set), for a request that was first sent at `sent`.
+    ///
+    /// If the key is not known, and was sent before the store's horizon (the later of the store's
+    /// creation and now minus its lifetime), it may have been handled and forgotten: that is
+    /// answered with [`Stale`](crate::Error::Stale) and not with *new*. Takes the stripe's lock
+    /// also for a duplicate.
+    ///
+    /// ```
+    /// use oncelog::{Error, Store, Timestamp};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::open(directory.path())?;
+    /// let id = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";
+    /// let sent = Timestamp::of_uuid_v7(id).ok_or("no UUID with a time")?;
+    /// assert!(matches!(store.check_and_set_sent(id, "", sent), Err(Error::Stale { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As there, and [`Stale`](crate::Error::Stale).
+    pub fn check_and_set_sent(
+        &self,
+        key: impl AsRef<[u8]>,
+        outcome: impl AsRef<[u8]>,
+        sent: Timestamp,
+    ) -> Result<Check> {
+        let mut check = Check::New;
+        self.claims().check(key.as_ref(), outcome.as_ref(), Some(sent), &mut check)?;
+        Ok(check)
     }
 
     /// Claims the key for work, or says what stands against it: in progress elsewhere, done,

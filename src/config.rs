@@ -25,6 +25,9 @@ pub const SEGMENT_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 /// The largest segment, in bytes.
 pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 
+/// The least limit on the bytes of a store is this many of its smallest segments.
+const BYTES_PER_SEGMENT_MIN: u64 = 4;
+
 /// When a call may return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -52,6 +55,8 @@ pub enum Maintenance {
 pub(crate) struct Config {
     pub(crate) ttl: Ttl,
     pub(crate) limits: Limits,
+    pub(crate) max_keys: Option<u64>,
+    pub(crate) max_bytes: Option<u64>,
     pub(crate) durability: Durability,
     pub(crate) maintenance: Maintenance,
     pub(crate) clock: Option<Arc<dyn Clock>>,
@@ -70,6 +75,8 @@ impl Default for Config {
                 key_bytes_max: KEY_BYTES_MAX_DEFAULT,
                 outcome_bytes_max: OUTCOME_BYTES_MAX_DEFAULT,
             },
+            max_keys: None,
+            max_bytes: None,
             durability: Durability::Process,
             maintenance: Maintenance::Thread,
             clock: None,
@@ -96,6 +103,9 @@ impl Config {
         let (min, max) = (self.segment_bytes_min, self.segment_bytes_max);
         within("segment_bytes_min", min, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)?;
         within("segment_bytes_max", max, min, SEGMENT_BYTES_MAX)?;
+        within("max_keys", self.max_keys.unwrap_or(1), 1, u64::MAX)?;
+        let least = min.saturating_mul(BYTES_PER_SEGMENT_MIN);
+        within("max_bytes", self.max_bytes.unwrap_or(least), least, u64::MAX)?;
         for (name, bytes) in [("segment_bytes_min", min), ("segment_bytes_max", max)] {
             if !bytes.is_power_of_two() {
                 let reason = format!("{name} is {bytes}; it must be a power of two");
@@ -133,5 +143,8 @@ mod tests {
         assert!(reason.contains("stripes") && reason.contains("power of two"));
         assert!(Config { segment_bytes_max: 1 << 30, ..Config::default() }.validate().is_err());
         assert!(Config { lanes: 0, ..Config::default() }.validate().is_err());
+        assert!(Config { max_keys: Some(0), ..Config::default() }.validate().is_err());
+        assert!(Config { max_bytes: Some(4 << 20), ..Config::default() }.validate().is_ok());
+        assert!(Config { max_bytes: Some(3 << 20), ..Config::default() }.validate().is_err());
     }
 }

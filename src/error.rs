@@ -70,6 +70,12 @@ pub enum Error {
     /// The lease is not the key's current one: another holder has the key, or it was finished,
     /// released, removed or forgotten. Nothing was changed.
     LeaseLost,
+    /// The key is not known, and its request was first sent so long ago that the store may have
+    /// known and forgotten it. Nothing was changed.
+    Stale {
+        /// Requests sent since then are remembered, in milliseconds since the Unix epoch.
+        horizon_ms: u64,
+    },
     /// The builder was given settings that cannot work.
     InvalidConfig {
         /// Which setting, the value given and the values allowed.
@@ -110,9 +116,9 @@ pub enum Error {
         /// What is wrong there.
         what: &'static str,
     },
-    /// No room for new keys; lookups, duplicates and removals of room go on.
+    /// No room for new keys; lookups, duplicates, completions and removals go on.
     Full {
-        /// What ran out.
+        /// What ran out: space of some kind, or `max_keys` or `max_bytes` of the settings.
         what: &'static str,
     },
     /// An earlier write or sync failed; the store takes no more writes until it is reopened.
@@ -207,6 +213,11 @@ impl Error {
             Self::Unresolved => f.write_str(
                 "a lease on the key ran out and its effect is unknown; find out what came of it \
                  and call resolve, or remove the key",
+            ),
+            Self::Stale { horizon_ms } => write!(
+                f,
+                "the request was sent before {horizon_ms} ms after the epoch, and what was handled \
+                 before that may be forgotten; find out by other means whether it was handled"
             ),
             Self::LeaseLost => f.write_str(
                 "the lease is not current any more, so nothing was recorded; whoever holds the \

@@ -83,10 +83,10 @@ pub use crate::lease::Lease;
 pub use crate::meta::{Meta, Status};
 pub use crate::namespace::Namespace;
 pub use crate::policy::{
-    AbandonPolicy, BeginOptions, DropPolicy, LEASE_DEFAULT, LEASE_MAX, OUTCOME_BYTES_RESERVED,
-    Policy,
+    AbandonPolicy, Anchor, BeginOptions, DropPolicy, LEASE_DEFAULT, LEASE_MAX,
+    OUTCOME_BYTES_RESERVED, Policy,
 };
-pub use crate::record::{Record, RecordRef};
+pub use crate::record::{OutcomeGone, Record, RecordRef};
 pub use crate::run::{Run, RunError};
 pub use crate::scan::{Scan, Scanned};
 pub use crate::scope::Scope;

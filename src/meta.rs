@@ -54,4 +54,6 @@ pub struct Meta {
     pub has_fingerprint: bool,
     /// Bytes of its outcome.
     pub outcome_bytes: usize,
+    /// True when it is not replayed any more: see [`OutcomeGone`](crate::OutcomeGone).
+    pub outcome_gone: bool,
 }

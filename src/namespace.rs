@@ -17,6 +17,7 @@ use crate::run::{Run, RunError};
 use crate::scan::{Scan, Scanned};
 use crate::stats::NamespaceStats;
 use crate::store::Store;
+use crate::time::Timestamp;
 use crate::version::Version;
 
 /// Keys under a name and a policy of their own, in the same store.
@@ -94,7 +95,23 @@ impl Namespace {
     /// As there.
     pub fn check_and_set(&self, key: impl AsRef<[u8]>, outcome: impl AsRef<[u8]>) -> Result<Check> {
         let mut check = Check::New;
-        self.claims().check(key.as_ref(), outcome.as_ref(), &mut check)?;
+        self.claims().check(key.as_ref(), outcome.as_ref(), None, &mut check)?;
+        Ok(check)
+    }
+
+    /// As [`Store::check_and_set_sent`], for the retention of the policy; the horizon is the later
+    /// of the namespace's creation and now minus that retention.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_and_set_sent(
+        &self,
+        key: impl AsRef<[u8]>,
+        outcome: impl AsRef<[u8]>,
+        sent: Timestamp,
+    ) -> Result<Check> {
+        let mut check = Check::New;
+        self.claims().check(key.as_ref(), outcome.as_ref(), Some(sent), &mut check)?;
         Ok(check)
     }
 
@@ -103,7 +120,7 @@ impl Namespace {
     /// # Errors
     /// As there.
     pub fn insert(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.claims().check(key.as_ref(), &[], &mut Ignore)
+        self.claims().check(key.as_ref(), &[], None, &mut Ignore)
     }
 
     /// As [`Store::get`].

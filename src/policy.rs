@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
-use crate::time::Ttl;
+use crate::time::{Timestamp, Ttl};
 
 /// How long a lease lasts unless the call or the namespace says otherwise: 30 seconds.
 pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
@@ -38,6 +38,19 @@ pub enum AbandonPolicy {
     Hold,
 }
 
+/// From when on a key's retention is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Anchor {
+    /// From its completion, or from the latest `begin` while it is not complete.
+    #[default]
+    Completion,
+    /// From when it was first seen: further attempts and a late completion do not prolong it. A key
+    /// is remembered at least until the deadline of its lease, and no shorter than the record that
+    /// it follows said.
+    FirstSeen,
+}
+
 /// How the leases of a namespace behave. Nothing of it is stored, except what a begun key needs.
 ///
 /// ```
@@ -57,6 +70,12 @@ pub struct Policy {
     /// How long a key is remembered, counted from its completion, or from the latest `begin`
     /// while it is not complete. `None`: the store's lifetime.
     pub retention: Option<Ttl>,
+    /// From when on the retention is counted.
+    pub anchor: Anchor,
+    /// How long an outcome is replayed, counted from when it was recorded; at most the retention.
+    /// Afterwards the key is still known, and its record says what is gone:
+    /// [`Record::outcome_gone`](crate::Record::outcome_gone). `None`: as long as the key is known.
+    pub outcome_ttl: Option<Duration>,
     /// How long a lease lasts. More than zero, at most [`LEASE_MAX`].
     pub lease: Duration,
     /// What follows when a lease is dropped.
@@ -72,6 +91,8 @@ pub struct Policy {
 impl Policy {
     pub(crate) const DEFAULT: Self = Self {
         retention: None,
+        anchor: Anchor::Completion,
+        outcome_ttl: None,
         lease: LEASE_DEFAULT,
         on_drop: DropPolicy::Hold,
         on_abandon: AbandonPolicy::Reclaim,
@@ -107,6 +128,7 @@ pub struct BeginOptions {
     attempts_max: Option<u32>,
     on_drop: Option<DropPolicy>,
     on_abandon: Option<AbandonPolicy>,
+    sent_at: Option<Timestamp>,
 }
 
 impl BeginOptions {
@@ -145,6 +167,14 @@ impl BeginOptions {
         self
     }
 
+    /// When the request was first sent. If the key is not known, and this is longer ago than keys
+    /// are remembered for certain, the answer is [`Stale`](crate::Error::Stale) and not a second
+    /// execution. See [`Timestamp::of_uuid_v7`] and [`Timestamp::of_ulid`] for keys that say so.
+    pub fn sent_at(mut self, sent: Timestamp) -> Self {
+        self.sent_at = Some(sent);
+        self
+    }
+
     /// What follows when the lease runs out.
     pub fn on_abandon(mut self, policy: AbandonPolicy) -> Self {
         self.on_abandon = Some(policy);
@@ -159,6 +189,10 @@ pub(crate) struct Terms {
     pub(crate) lease_ms: u64,
     /// `u64::MAX` for ever.
     pub(crate) retention_ms: u64,
+    pub(crate) anchor: Anchor,
+    /// Zero for as long as the key.
+    pub(crate) outcome_ms: u64,
+    pub(crate) sent_at: Option<Timestamp>,
     pub(crate) attempts_max: u32,
     pub(crate) on_drop: DropPolicy,
     pub(crate) on_abandon: AbandonPolicy,
@@ -176,14 +210,31 @@ impl Policy {
             return Err(Error::InvalidConfig { reason });
         }
         let retention = options.retention.or(self.retention);
+        let retention_ms = retention.map_or(Ok(lifetime_ms), Ttl::millis)?;
         Ok(Terms {
+            anchor: self.anchor,
+            outcome_ms: self.outcome_millis(retention_ms)?,
+            sent_at: options.sent_at,
             fingerprint: options.fingerprint,
             lease_ms: lease_millis(options.lease.unwrap_or(self.lease))?,
-            retention_ms: retention.map_or(Ok(lifetime_ms), Ttl::millis)?,
+            retention_ms,
             attempts_max,
             on_drop: options.on_drop.unwrap_or(self.on_drop),
             on_abandon: options.on_abandon.unwrap_or(self.on_abandon),
         })
+    }
+}
+
+impl Policy {
+    /// How long outcomes are replayed, in milliseconds; zero for as long as their keys are known.
+    pub(crate) fn outcome_millis(&self, retention_ms: u64) -> Result<u64> {
+        let Some(ttl) = self.outcome_ttl else { return Ok(0) };
+        let outcome_ms = Ttl::After(ttl).millis()?;
+        if outcome_ms > retention_ms {
+            let reason = "outcome_ttl is over the retention; an outcome cannot outlast its key";
+            return Err(Error::InvalidTtl { reason });
+        }
+        Ok(outcome_ms)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::fingerprint::{FINGERPRINT_BYTES, Fingerprint};
 use crate::meta::{Meta, Status};
 use crate::outcome::Outcome;
 use crate::time::Timestamp;
@@ -18,6 +19,8 @@ pub(crate) struct RecordMeta {
     pub(crate) attempts: u32,
     pub(crate) failed: bool,
     pub(crate) has_fingerprint: bool,
+    /// What follows is not the outcome but what is known of it: see [`OutcomeGone`].
+    pub(crate) gone: bool,
 }
 
 impl RecordMeta {
@@ -33,7 +36,56 @@ impl RecordMeta {
             expires: self.expires.finite(),
             has_fingerprint: self.has_fingerprint,
             outcome_bytes,
+            outcome_gone: self.gone,
         }
+    }
+}
+
+/// What is known of an outcome that is not replayed any more.
+///
+/// ```
+/// use oncelog::{Check, Fingerprint, ManualClock, Policy, Store, Timestamp};
+/// use std::{sync::Arc, time::Duration};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
+/// let store = Store::builder().clock(clock.clone()).open(directory.path())?;
+/// let policy = Policy { outcome_ttl: Some(Duration::from_secs(60)), ..Policy::default() };
+/// let orders = store.namespace("orders", policy)?;
+/// assert!(orders.check_and_set("42", "accepted")?.is_new());
+/// clock.advance(Duration::from_secs(60));
+/// let Check::Duplicate(record) = orders.check_and_set("42", "")? else { panic!("known") };
+/// let gone = record.outcome_gone().ok_or("replayed")?;
+/// assert_eq!((gone.bytes, gone.digest), (8, Fingerprint::of(b"accepted")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutcomeGone {
+    /// Bytes that it had.
+    pub bytes: u64,
+    /// The digest of its bytes.
+    pub digest: Fingerprint,
+}
+
+/// Words that stand for an outcome that is gone.
+pub(crate) const GONE_WORDS: usize = 1 + FINGERPRINT_BYTES / 8;
+
+impl OutcomeGone {
+    pub(crate) fn of(outcome: &[u8]) -> Self {
+        Self { bytes: outcome.len() as u64, digest: Fingerprint::of(outcome) }
+    }
+
+    pub(crate) fn words(&self) -> [u64; GONE_WORDS] {
+        let digest = u128::from_le_bytes(*self.digest.as_bytes());
+        let low = u64::try_from(digest & u128::from(u64::MAX)).unwrap_or(0);
+        [self.bytes, low, u64::try_from(digest >> 64).unwrap_or(0)]
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (length, digest) = bytes.split_first_chunk::<8>()?;
+        let digest = Fingerprint::from_bytes(*digest.first_chunk()?);
+        Some(Self { bytes: u64::from_le_bytes(*length), digest })
     }
 }
 
@@ -69,10 +121,18 @@ impl Record {
         Self { meta, outcome: Outcome::from_bytes(outcome) }
     }
 
-    /// What the work that was recorded left behind.
+    /// What the work that was recorded left behind; empty if it is
+    /// [gone](Record::outcome_gone).
     #[must_use]
     pub fn outcome(&self) -> &[u8] {
-        self.outcome.as_bytes()
+        if self.meta.gone { &[] } else { self.outcome.as_bytes() }
+    }
+
+    /// What is known of the outcome if it is not replayed any more, because its
+    /// [`outcome_ttl`](crate::Policy::outcome_ttl) is over; `None` while it is there.
+    #[must_use]
+    pub fn outcome_gone(&self) -> Option<OutcomeGone> {
+        if self.meta.gone { OutcomeGone::decode(self.outcome.as_bytes()) } else { None }
     }
 
     /// The record's place in the order of its key's records.
@@ -96,7 +156,8 @@ impl Record {
     /// Everything known besides the outcome.
     #[must_use]
     pub fn meta(&self) -> Meta {
-        self.meta.meta(self.outcome().len())
+        let gone = self.outcome_gone().map(|gone| usize::try_from(gone.bytes).unwrap_or(0));
+        self.meta.meta(gone.unwrap_or(self.outcome().len()))
     }
 
     /// From when on it is forgotten; `None` if only removal ends it.

@@ -35,6 +35,15 @@ pub struct Stats {
     pub waiting: u64,
     /// Segments dropped because their time had passed, since opening.
     pub segments_expired: u64,
+    /// Segments dropped after their last live records were copied out, since opening.
+    pub segments_compacted: u64,
+    /// By how much the store's time has followed the wall clock beyond the kernel's monotonic one
+    /// since opening, in milliseconds: time that the machine was suspended, and corrections.
+    pub clock_followed_ms: u64,
+    /// How far the wall clock was ahead of the store's time at the last maintenance, where that is
+    /// too far to be followed, in milliseconds. Not zero: the wall clock has jumped by more than 24
+    /// hours, and the next open will follow it, and drop what has expired by then.
+    pub clock_ahead_ms: u64,
 }
 
 /// What was done to the keys of one namespace since the store was opened.
@@ -84,6 +93,10 @@ pub struct RecoveryReport {
     pub runs_rebuilt: u64,
     /// Segments dropped at once because their time had passed.
     pub expired: u64,
+    /// By the clock, how long ago the store's time was last written down, in milliseconds: with
+    /// each new segment, with each drop, and at close. Much more than the store was unused for:
+    /// the clock has jumped, and what expired by it is gone. Zero where the clock is behind.
+    pub time_passed_ms: u64,
     /// Files removed that a crash had left behind unfinished or unlisted.
     pub debris: u64,
 }

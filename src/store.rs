@@ -186,7 +186,8 @@ impl Store {
     /// the next begin is its first. A lease on it is lost.
     ///
     /// # Errors
-    /// As [`Store::check_and_set`]: a removal is a record too, and needs room.
+    /// As [`Store::check_and_set`]: a removal is a record too. Room is kept for it, so that
+    /// [`Full`](crate::Error::Full) is answered only after some thousand removals on a full disk.
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let engine = self.engine();
         engine.with_key(None, key.as_ref(), |full| engine.remove(full, None, engine.clock.now()))
@@ -294,6 +295,42 @@ impl Builder {
     /// The longest outcome accepted, in bytes. Default: 1 MiB; at most 16 MiB.
     pub fn outcome_bytes_max(mut self, bytes: usize) -> Self {
         self.config.limits.outcome_bytes_max = bytes;
+        self
+    }
+
+    /// How many keys the store holds at most. Default: as many as memory allows.
+    ///
+    /// At the limit a new key is refused with [`Full`](crate::Error::Full); lookups, duplicates,
+    /// completion of leases and removal go on, and no key is dropped. Counted are index slots:
+    /// live keys, and expired or removed ones that maintenance has not reclaimed yet (see
+    /// [`Stats::keys`]). Never exceeded by new keys; they may be refused when up to a sixteenth
+    /// fewer are held, or one a stripe. A store that holds more when it is opened keeps them.
+    /// Costs one comparison for a new key.
+    ///
+    /// ```
+    /// use oncelog::{Error, Store};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::builder().stripes(1).max_keys(2).open(directory.path())?;
+    /// assert!(store.insert("a")? && store.insert("b")?);
+    /// assert!(matches!(store.insert("c"), Err(Error::Full { what: "max_keys" })));
+    /// assert!(store.contains("a")? && !store.insert("b")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn max_keys(mut self, keys: u64) -> Self {
+        self.config.max_keys = Some(keys);
+        self
+    }
+
+    /// How many bytes the store's files take at most, at least 4 of the smallest segments.
+    /// Default: no limit but the disk's.
+    ///
+    /// At the limit no new segment is begun, so that a new key is refused with
+    /// [`Full`](crate::Error::Full) once its bucket's segment is full; what goes on is what goes
+    /// on when the disk is full. Compaction alone may exceed it, by the segment that it copies
+    /// to. A store that is larger when it is opened is left as it is.
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.config.max_bytes = Some(bytes);
         self
     }
 

@@ -39,6 +39,50 @@ impl Timestamp {
         self.0
     }
 
+    /// The moment that a UUID of version 7 was made at, as it says itself; `None` for any other
+    /// text. Hyphens may be left out, and digits be of either case.
+    ///
+    /// ```
+    /// use oncelog::Timestamp;
+    ///
+    /// let made = Timestamp::of_uuid_v7("017F22E2-79B0-7CC3-98C4-DC0C0C07398F");
+    /// assert_eq!(made, Some(Timestamp::from_millis(1_645_557_742_000)));
+    /// assert_eq!(Timestamp::of_uuid_v7("919108f7-52d1-4320-9bac-f847db4148a8"), None);
+    /// ```
+    #[must_use]
+    pub fn of_uuid_v7(text: &str) -> Option<Self> {
+        let hyphens: Vec<usize> = text.match_indices('-').map(|(at, _)| at).collect();
+        if !hyphens.is_empty() && hyphens != [8, 13, 18, 23] {
+            return None;
+        }
+        let digits: Option<Vec<u32>> =
+            text.chars().filter(|c| *c != '-').map(|c| c.to_digit(16)).collect();
+        let digits = digits.filter(|digits| digits.len() == 32)?;
+        let is_seven = digits.get(12) == Some(&7) && digits.get(16).is_some_and(|v| v >> 2 == 2);
+        let millis = digits.iter().take(12).fold(0, |sum, digit| sum << 4 | u64::from(*digit));
+        is_seven.then_some(Self(millis))
+    }
+
+    /// The moment that a ULID was made at, as it says itself; `None` for any other text.
+    ///
+    /// ```
+    /// use oncelog::Timestamp;
+    ///
+    /// let made = Timestamp::of_ulid("01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    /// assert_eq!(made, Some(Timestamp::from_millis(1_469_922_850_259)));
+    /// ```
+    #[must_use]
+    pub fn of_ulid(text: &str) -> Option<Self> {
+        const DIGITS: &str = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+        let digit = |c: char| DIGITS.find(c.to_ascii_uppercase());
+        let digits: Option<Vec<usize>> = text.chars().map(digit).collect();
+        let digits = digits.filter(|digits| digits.len() == 26)?;
+        // 26 digits have two bits more than a ULID.
+        let in_range = digits.first().is_some_and(|first| *first < 8);
+        let millis = digits.iter().take(10).fold(0, |sum, digit| sum << 5 | *digit as u64);
+        in_range.then_some(Self(millis))
+    }
+
     /// None where no end was set.
     pub(crate) fn finite(self) -> Option<Self> {
         (self != Self::NEVER).then_some(self)
@@ -120,11 +164,27 @@ impl SystemClock {
     }
 
     /// Follows the wall clock forwards, for suspends and slow adjustment; never backwards.
-    pub(crate) fn follow_wall(&self) {
-        let wall = clock::wall_millis();
-        let own = self.now().0;
-        if wall > own && wall - own <= WALL_JUMP_MS_MAX {
-            self.offset_ms.fetch_add(wall - own, Ordering::Relaxed);
+    pub(crate) fn follow_wall(&self) -> Drift {
+        let drift = Drift::between(self.now(), Timestamp(clock::wall_millis()));
+        self.offset_ms.fetch_add(drift.followed_ms, Ordering::Relaxed);
+        drift
+    }
+}
+
+/// How the wall clock stands to a store's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Drift {
+    /// It is ahead by so much, and followed.
+    pub(crate) followed_ms: u64,
+    /// It is ahead by so much, which is too far to be followed.
+    pub(crate) ahead_ms: u64,
+}
+
+impl Drift {
+    fn between(own: Timestamp, wall: Timestamp) -> Self {
+        match wall.0.saturating_sub(own.0) {
+            by if by > WALL_JUMP_MS_MAX => Self { followed_ms: 0, ahead_ms: by },
+            by => Self { followed_ms: by, ahead_ms: 0 },
         }
     }
 }
@@ -187,6 +247,9 @@ impl Clock for ManualClock {
 pub(crate) struct EngineClock {
     source: Source,
     floor_ms: AtomicU64,
+    /// What was followed so far, and how far the wall clock was ahead at the last look.
+    followed_ms: AtomicU64,
+    ahead_ms: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -202,7 +265,8 @@ impl EngineClock {
             Some(clock) => Source::Custom(clock),
             None => Source::System(SystemClock::new()),
         };
-        Self { source, floor_ms: AtomicU64::new(floor.0) }
+        let floor_ms = AtomicU64::new(floor.0);
+        Self { source, floor_ms, followed_ms: AtomicU64::new(0), ahead_ms: AtomicU64::new(0) }
     }
 
     #[inline]
@@ -226,14 +290,26 @@ impl EngineClock {
 
     pub(crate) fn follow_wall(&self) {
         if let Source::System(clock) = &self.source {
-            clock.follow_wall();
+            let drift = clock.follow_wall();
+            self.followed_ms.fetch_add(drift.followed_ms, Ordering::Relaxed);
+            self.ahead_ms.store(drift.ahead_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// All that the wall clock was followed by, and how far it is ahead without being followed.
+    pub(crate) fn drift(&self) -> Drift {
+        Drift {
+            followed_ms: self.followed_ms.load(Ordering::Relaxed),
+            ahead_ms: self.ahead_ms.load(Ordering::Relaxed),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{EngineClock, ManualClock, TTL_MS_MAX, Timestamp, Ttl, expiry};
+    use super::{
+        Drift, EngineClock, ManualClock, TTL_MS_MAX, Timestamp, Ttl, WALL_JUMP_MS_MAX, expiry,
+    };
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -257,6 +333,20 @@ mod tests {
         let late = Timestamp::from_millis(u64::MAX - 5);
         assert_eq!(expiry(late, 100), Timestamp::from_millis(u64::MAX - 1));
         assert_eq!(expiry(late, u64::MAX), Timestamp::NEVER);
+    }
+
+    #[test]
+    fn the_wall_clock_is_followed_over_a_suspend_and_not_over_a_wild_jump_or_backwards() {
+        for own in [0, 1 << 31, 1 << 32, (1_u64 << 32) * 1_000, 1 << 63] {
+            let drift = |wall: u64| Drift::between(Timestamp(own), Timestamp(wall));
+            assert_eq!(drift(own), Drift::default());
+            assert_eq!(drift(own.saturating_sub(1)), Drift::default());
+            for by in [1, 3_600_000, WALL_JUMP_MS_MAX] {
+                assert_eq!(drift(own + by), Drift { followed_ms: by, ahead_ms: 0 });
+            }
+            let ahead_ms = WALL_JUMP_MS_MAX + 1;
+            assert_eq!(drift(own + ahead_ms), Drift { followed_ms: 0, ahead_ms });
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::location::Location;
 use crate::format::record::Header;
 use crate::log::Draft;
+use crate::log::reserve::Urgent;
 use crate::version::Version;
 use crate::wheel::bucket_end;
 
@@ -55,10 +56,29 @@ impl Engine {
             done => return done,
         }
         let urgent = self.log.append_urgently(draft, draft.hash.digest(draft.outcome))?;
+        Ok(self.take_in(&urgent))
+    }
+
+    /// Appends a removal, also when there is no room for new keys.
+    pub(crate) fn append_removal(
+        &self,
+        draft: &Draft<'_>,
+        lifetime: u64,
+    ) -> Result<(Location, Version)> {
+        match self.append(draft, lifetime) {
+            Err(Error::Full { .. }) => {}
+            done => return done,
+        }
+        let urgent = self.log.append_removal(draft, draft.hash.digest(draft.outcome))?;
+        Ok(self.take_in(&urgent))
+    }
+
+    /// Puts a kept segment that was opened into its bucket.
+    fn take_in(&self, urgent: &Urgent) -> (Location, Version) {
         if let Some((ends, number)) = urgent.opened {
             self.wheel.add(ends, number);
         }
-        Ok((urgent.location, urgent.version))
+        (urgent.location, urgent.version)
     }
 
     /// Appends after making room: in an open bucket, in a new block, in a new segment.

@@ -6,8 +6,8 @@
 
 use crate::engine::Engine;
 use crate::engine::claim::{Before, FullKey, Known, Next};
-use crate::engine::lookup::hand_over;
-use crate::error::Result;
+use crate::engine::lookup::hand_over_at;
+use crate::error::{Error, Result};
 use crate::format::record::Kind;
 use crate::format::state::State;
 use crate::meta::{Meta, Status};
@@ -39,6 +39,7 @@ pub(crate) struct Grant {
 impl Engine {
     /// Claims the key, or says what stands against it.
     pub(crate) fn begin(&self, full: FullKey<'_>, terms: &Terms, now: Timestamp) -> Result<Begun> {
+        let born = self.born(full);
         let mut stripe = self.index.lock(full.hash);
         // Under the lock, as close() waits for the stripes and then for nobody.
         self.health.check_writable()?;
@@ -48,6 +49,9 @@ impl Engine {
             && let Some(refusal) = refusal(known, terms, now)
         {
             return Ok(refusal);
+        }
+        if known.is_none() {
+            refuse_stale(terms.sent_at, born, terms.retention_ms, now)?;
         }
         let before = known.map(|known| known.state);
         let deadline = expiry(now, terms.lease_ms);
@@ -61,13 +65,15 @@ impl Engine {
             fingerprint: before.and_then(|before| before.fingerprint).or(terms.fingerprint),
             attempts: before.map_or(0, |before| before.attempts).saturating_add(1),
             on_abandon: terms.on_abandon,
+            anchor: terms.anchor,
+            outcome_ms: terms.outcome_ms,
         };
         let next = Next {
             kind: Kind::Started,
             state: Some(state),
             outcome: &[],
             now,
-            expires: expiry(now, terms.retention_ms).max(floor),
+            expires: state.expires(now).max(floor),
             lifetime_ms: terms.retention_ms,
         };
         let version = self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
@@ -75,6 +81,24 @@ impl Engine {
         self.count(full, |counters| &counters.started);
         let State { attempts: attempt, first_seen, .. } = state;
         Ok(Begun::Started(Grant { version, attempt, first_seen, deadline }))
+    }
+}
+
+/// Refuses a key that is not known if it may have been known and forgotten.
+///
+/// The horizon is the later of the namespace's birth and now minus the lifetime: whatever was
+/// first sent since then, and handled, is remembered.
+pub(crate) fn refuse_stale(
+    sent_at: Option<Timestamp>,
+    born: Timestamp,
+    lifetime_ms: u64,
+    now: Timestamp,
+) -> Result<()> {
+    let remembered = Timestamp::from_millis(now.as_millis().saturating_sub(lifetime_ms));
+    let horizon = born.max(remembered);
+    match sent_at {
+        Some(sent) if sent < horizon => Err(Error::Stale { horizon_ms: horizon.as_millis() }),
+        _ => Ok(()),
     }
 }
 
@@ -89,7 +113,7 @@ fn refusal(known: &Known<'_>, terms: &Terms, now: Timestamp) -> Option<Begun> {
     match known.status {
         Status::Completed | Status::Failed => {
             let mut found = None::<Record>;
-            hand_over(&known.view.replay()?, &mut found);
+            hand_over_at(known.view, now, &mut found);
             found.map(Begun::Completed)
         }
         Status::InProgress => Some(Begun::InProgress(known.meta())),

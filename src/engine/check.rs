@@ -120,7 +120,7 @@ impl Engine {
         match (lookup.cell, absent) {
             (Some(cell), _) => {
                 stripe.replace(cell, hash, location);
-                self.end_promise(&lookup, key);
+                self.supersede(&lookup, key);
                 drop(stripe);
                 // The key may have been released for later, and somebody wait for that.
                 self.waiters.wake(hash);

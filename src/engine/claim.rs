@@ -9,8 +9,8 @@ use crate::format::record::{Header, Kind, Marks};
 use crate::format::state::{STATE_BYTES, State};
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
-use crate::log::Draft;
 use crate::log::view::RecordView;
+use crate::log::{Draft, Found};
 use crate::meta::{Meta, Status};
 use crate::outcome::Outcome;
 use crate::policy::{AbandonPolicy, OUTCOME_BYTES_RESERVED};
@@ -75,6 +75,8 @@ pub(crate) struct Known<'a> {
     pub(crate) view: &'a RecordView<'a>,
     pub(crate) state: State,
     pub(crate) status: Status,
+    /// Its outcome is not replayed any more.
+    pub(crate) gone: bool,
 }
 
 impl Known<'_> {
@@ -100,6 +102,7 @@ impl Known<'_> {
             expires: header.expires.finite(),
             has_fingerprint: self.state.fingerprint.is_some(),
             outcome_bytes: self.view.outcome_len(),
+            outcome_gone: done && self.gone,
         }
     }
 }
@@ -109,6 +112,7 @@ impl Known<'_> {
 pub(crate) struct Before<'a> {
     cell: Option<Cell>,
     record: Option<&'a RecordView<'a>>,
+    location: Option<Location>,
     /// The record that keeps a promise, if it is one.
     promise: Option<Location>,
 }
@@ -119,7 +123,8 @@ impl<'a> Before<'a> {
         // Records found at open have made their promise to an earlier process.
         let keeps =
             record.is_some_and(|view| view.header.kind == Kind::Started && !view.unverified);
-        Self { cell: lookup.cell, record, promise: lookup.location.filter(|_| keeps) }
+        let location = lookup.location;
+        Self { cell: lookup.cell, record, location, promise: location.filter(|_| keeps) }
     }
 }
 
@@ -227,6 +232,13 @@ impl Engine {
         }
     }
 
+    /// When the key's namespace was made or, outside of any, the store: of requests before that
+    /// nothing is known.
+    pub(crate) fn born(&self, full: FullKey<'_>) -> Timestamp {
+        let space = full.space().and_then(|number| self.log.space_created(number));
+        space.unwrap_or(self.created)
+    }
+
     /// The number of the namespace with this name, which is made where there is none yet.
     pub(crate) fn space_number(&self, name: &str) -> Result<u32> {
         // Under a stripe's lock, as close() waits for the stripes and then for nobody.
@@ -273,7 +285,8 @@ impl Engine {
             Kind::Started if state.on_abandon == AbandonPolicy::Hold => Status::Unknown,
             Kind::Started => Status::Overdue,
         };
-        Ok(Some(Known { view, state, status }))
+        let gone = state.outcome_is_gone(header.created, now);
+        Ok(Some(Known { view, state, status, gone }))
     }
 
     /// Appends the key's next record and lets its slot lead there; the record's version.
@@ -313,14 +326,49 @@ impl Engine {
             Some(cell) => stripe.replace(cell, full.hash, location),
             None => stripe.place(full.hash, location),
         }
+        self.count_waste(before);
+        if let (Kind::Removed, Found::Record(view)) = (next.kind, self.log.view(location)) {
+            self.log.waste.add_removals(location.chunk(), view.header.record_bytes());
+        }
         Ok(version)
     }
 
-    /// Ends the promise of a lease that was found and is superseded by a check.
-    pub(crate) fn end_promise(&self, lookup: &Lookup<'_>, key: &[u8]) {
-        if let Some(kept) = Before::of(lookup).promise {
+    /// Counts a record that was found and is superseded by a check, and ends the promise that it
+    /// keeps if it is a lease's.
+    pub(crate) fn supersede(&self, lookup: &Lookup<'_>, key: &[u8]) {
+        let before = Before::of(lookup);
+        self.count_waste(&before);
+        if let Some(kept) = before.promise {
             self.log.reserve.detach(lane_of_thread(), kept, promised_bytes(key));
         }
+    }
+
+    /// Counts the record that a slot no longer leads to. The stripe is locked.
+    fn count_waste(&self, before: &Before<'_>) {
+        if let (Some(location), Some(view)) = (before.location, before.record) {
+            self.log.waste.add_superseded(location.chunk(), view.header.record_bytes());
+        }
+    }
+
+    /// The promise that a copy of a record is to keep, taken away from the record.
+    ///
+    /// A lease of an earlier process is promised room now.
+    pub(crate) fn promise_of_copy(
+        &self,
+        view: &RecordView<'_>,
+        location: Location,
+        now: Timestamp,
+    ) -> Result<Option<u64>> {
+        let (Kind::Started, Some(state)) = (view.header.kind, view.state()) else {
+            return Ok(None);
+        };
+        let promised = promised_bytes(view.copy_key(&mut Vec::new()));
+        if !view.unverified {
+            return Ok(Some(self.log.reserve.take_out(location, promised)));
+        }
+        let latest = expiry(view.header.expires, state.retention_ms);
+        self.log.promise(lane_of_thread(), promised, latest, now)?;
+        Ok(Some(promised))
     }
 
     fn append_next(
@@ -347,6 +395,8 @@ impl Engine {
                 && next.outcome.len() <= OUTCOME_BYTES_RESERVED;
             if promised {
                 self.append_promised(&draft, next.lifetime_ms)
+            } else if next.kind == Kind::Removed {
+                self.append_removal(&draft, next.lifetime_ms)
             } else {
                 self.append(&draft, next.lifetime_ms)
             }

@@ -32,17 +32,28 @@ impl Engine {
         if due.is_empty() {
             return Ok(0);
         }
-        let dropped = self.log.drop_segments(&due, now).inspect_err(|_| {
-            // They are due again at the next attempt.
-            due.iter().for_each(|number| self.wheel.add(now, *number));
-        })?;
+        let dropped = self.drop_and_sweep(&due, now)?;
+        let superseded = |segment: &Arc<Segment>| self.log.waste.of(segment.chunks()).superseded;
+        self.compactor.lock().reclaimed += dropped.iter().map(superseded).sum::<u64>();
         let count = dropped.len() as u64;
-        let mut sweeper = self.sweeper.lock();
-        let until = sweeper.swept + self.index.stripe_count() as u64;
-        sweeper.dropped.extend(dropped.into_iter().map(|segment| (until, segment)));
-        drop(sweeper);
         self.counters().segments_expired.fetch_add(count, Ordering::Relaxed);
         Ok(count)
+    }
+
+    /// Drops the segments, and hands them to the sweep.
+    pub(crate) fn drop_and_sweep(
+        &self,
+        numbers: &[u64],
+        now: Timestamp,
+    ) -> Result<Vec<Arc<Segment>>> {
+        let dropped = self.log.drop_segments(numbers, now).inspect_err(|_| {
+            // They are due again at the next attempt.
+            numbers.iter().for_each(|number| self.wheel.add(now, *number));
+        })?;
+        let mut sweeper = self.sweeper.lock();
+        let until = sweeper.swept + self.index.stripe_count() as u64;
+        sweeper.dropped.extend(dropped.iter().map(|segment| (until, segment.clone())));
+        Ok(dropped)
     }
 
     /// Sweeps some stripes, if segments wait for it. Returns slots freed and whether more remain.

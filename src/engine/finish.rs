@@ -123,7 +123,7 @@ impl Engine {
         // At least as long as the record it follows, which would count again otherwise.
         let floor = known.view.header.expires.max(deadline);
         let retention = known.state.retention_ms;
-        let expires = expiry(now, retention).max(floor);
+        let expires = state.expires(now).max(floor);
         let next = Next { kind, state: Some(state), outcome, now, expires, lifetime_ms: retention };
         let version = self.write_next(stripe, full, before, &next)?;
         self.count(full, counter);
@@ -135,6 +135,7 @@ impl Engine {
             attempts: state.attempts,
             failed: kind == Kind::Failed,
             has_fingerprint: state.fingerprint.is_some(),
+            gone: false,
         };
         Ok(Written { meta, deadline })
     }

@@ -6,12 +6,13 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
 use crate::format::record::Marks;
+use crate::format::state::State;
 use crate::index::search::Search;
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
 use crate::log::Found;
 use crate::log::view::{RecordView, Replay};
-use crate::record::Receive;
+use crate::record::{GONE_WORDS, OutcomeGone, Receive};
 use crate::time::Timestamp;
 
 thread_local! {
@@ -200,6 +201,19 @@ impl Engine {
     pub(crate) fn damaged(&self, location: Location) -> Error {
         self.log.damage_at(location, "a record that a lookup needs does not match its checksum")
     }
+}
+
+/// Copies a record's outcome to whoever asked or, if it is gone, what is known of it.
+pub(crate) fn hand_over_at(view: &RecordView<'_>, now: Timestamp, receive: &mut impl Receive) {
+    let Some(mut replay) = view.replay() else { return };
+    let gone = |state: State| state.outcome_is_gone(replay.meta.created, now);
+    if !view.state().is_some_and(gone) {
+        return hand_over(&replay, receive);
+    }
+    let outcome: Vec<u8> = replay.outcome_words().flat_map(u64::to_le_bytes).collect();
+    let gone = OutcomeGone::of(outcome.get(..replay.outcome_len).unwrap_or_default());
+    replay.meta.gone = true;
+    receive.receive(replay.meta, GONE_WORDS * 8, gone.words().into_iter());
 }
 
 /// Copies a record's outcome to whoever asked.

@@ -6,16 +6,18 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::stats::Maintained;
 use crate::sys::clock;
+use crate::time::Timestamp;
 
 impl Engine {
-    /// Expires, sweeps, seals and prepares until `budget` is used up or nothing is left to do.
+    /// Expires, sweeps, seals, compacts and prepares until `budget` is used up or nothing is left
+    /// to do.
     ///
     /// At least one step of each kind of work is done, whatever the budget.
     pub(crate) fn maintain(&self, budget: Duration) -> Result<Maintained> {
         self.maintain_and(budget, true)
     }
 
-    /// As [`Engine::maintain`]; seals only if asked to.
+    /// As [`Engine::maintain`]; seals and compacts only if asked to.
     pub(crate) fn maintain_and(&self, budget: Duration, seal: bool) -> Result<Maintained> {
         self.health.check_writable()?;
         let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
@@ -27,22 +29,36 @@ impl Engine {
         for ends in self.wheel.close_idle(now) {
             self.log.withdraw_bucket(Some(ends));
         }
-        // Room first: a record waiting for a segment is a caller waiting.
-        match self.log.prepare_ahead(now) {
-            Ok(_) | Err(Error::Full { .. }) => {}
-            Err(error) => return Err(error),
-        }
+        self.prepare_room(now)?;
         done.segments_expired = self.expire(now)?;
+        let mut compact = seal;
         loop {
             let (freed, sweep_more) = self.sweep_step()?;
             done.slots_freed += freed;
             let sealed = seal && self.seal_step()?;
             done.segments_sealed += u64::from(sealed);
-            done.more = sweep_more || sealed;
+            // Once there is nothing to compact, only another sealed segment can change that.
+            compact = (compact || sealed) && self.compact_step()?;
+            done.more = sweep_more || sealed || compact;
             if !done.more || clock::monotonic_millis() >= until {
                 return Ok(done);
             }
         }
+    }
+
+    /// Prepares segments ahead of need, as far as there is room.
+    fn prepare_room(&self, now: Timestamp) -> Result<()> {
+        // Under this lock, as close() waits for it and then for nobody.
+        let _compactor = self.compactor.lock();
+        self.health.check_writable()?;
+        // Room for new records first: one that waits for a segment is a caller waiting.
+        for prepared in [self.log.prepare_ahead(now).map(|_| ()), self.log.keep_for_removals(now)] {
+            match prepared {
+                Ok(()) | Err(Error::Full { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Seals one segment, if one is complete.
@@ -76,6 +92,8 @@ impl Engine {
             drop(self.index.lock_stripe(stripe));
         }
         self.waiters.wake_all();
+        // A step of compaction goes on to its end; the next one sees that the store is closed.
+        let _compactor = self.compactor.lock();
         self.log.close(&self.hasher, self.clock.now())?;
         Ok(true)
     }

@@ -15,7 +15,9 @@
 pub(crate) mod append;
 pub(crate) mod begin;
 pub(crate) mod check;
+pub(crate) mod choose;
 pub(crate) mod claim;
+pub(crate) mod compact;
 pub(crate) mod expire;
 pub(crate) mod finish;
 pub(crate) mod health;
@@ -30,7 +32,11 @@ pub(crate) mod waiters;
 pub(crate) mod wake;
 
 #[cfg(test)]
+mod compact_tests;
+#[cfg(test)]
 mod lease_tests;
+#[cfg(test)]
+mod room_tests;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +47,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::config::Config;
 use crate::engine::claim::FullKey;
+use crate::engine::compact::Compactor;
 use crate::engine::expire::Sweeper;
 use crate::engine::health::Health;
 use crate::engine::waiters::Waiters;
@@ -50,7 +57,7 @@ use crate::key::KeyHasher;
 use crate::log::Log;
 use crate::stats::{NamespaceStats, RecoveryReport, Stats};
 use crate::sys::sync::Mutex;
-use crate::time::EngineClock;
+use crate::time::{EngineClock, Timestamp};
 use crate::wheel::Wheel;
 
 /// An open store without its public face.
@@ -64,8 +71,11 @@ pub(crate) struct Engine {
     hasher: KeyHasher,
     /// The store's lifetime in milliseconds.
     lifetime: u64,
+    /// When the store was created.
+    created: Timestamp,
     health: Health,
     sweeper: Mutex<Sweeper>,
+    compactor: Mutex<Compactor>,
     /// Rung when maintenance should come before its time.
     pub(crate) wake: Wake,
     pub(crate) waiters: Arc<Waiters>,
@@ -90,6 +100,7 @@ struct Counters {
     released: AtomicU64,
     renewed: AtomicU64,
     segments_expired: AtomicU64,
+    segments_compacted: AtomicU64,
 }
 
 impl Engine {
@@ -137,6 +148,7 @@ impl Engine {
         };
         let stripes = 0..self.index.stripe_count();
         let (segments, disk_bytes) = self.log.sizes();
+        let drift = self.clock.drift();
         Stats {
             keys: stripes.map(|stripe| self.index.lock_stripe(stripe).held()).sum(),
             segments,
@@ -153,6 +165,9 @@ impl Engine {
             leases_renewed: sum(|counters| &counters.renewed),
             waiting: self.waiters.count() as u64,
             segments_expired: sum(|counters| &counters.segments_expired),
+            segments_compacted: sum(|counters| &counters.segments_compacted),
+            clock_followed_ms: drift.followed_ms,
+            clock_ahead_ms: drift.ahead_ms,
         }
     }
 }

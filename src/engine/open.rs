@@ -50,9 +50,10 @@ impl Engine {
         report.after_close = manifest.closed;
         let epoch = manifest.epoch.checked_add(1).ok_or(Error::Full { what: "epochs" })?;
         let (min, max) = (config.segment_bytes_min, config.segment_bytes_max);
-        let sizes = Sizes { min, max, limit: SEGMENT_BYTES_MAX };
+        let total = config.max_bytes.unwrap_or(u64::MAX);
+        let sizes = Sizes { min, max, limit: SEGMENT_BYTES_MAX, total };
         let log = Log::new(disk.clone(), identity.id, config.lanes, sizes, epoch)?;
-        let index = Index::new(config.stripes)
+        let index = Index::limited(config.stripes, config.max_keys)
             .map_err(|e| Error::io("reserve index memory", &disk.path(""), e))?;
         let mut hasher = KeyHasher::new(identity.secret);
         adjust(&mut hasher);
@@ -65,8 +66,10 @@ impl Engine {
             config,
             hasher,
             lifetime,
+            created: identity.created,
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),
+            compactor: crate::sys::sync::Mutex::default(),
             wake: crate::engine::wake::Wake::default(),
             waiters: Arc::default(),
             space_counters: (0..=SPACES_MAX).map(|_| OnceLock::new()).collect(),

@@ -4,12 +4,23 @@
 //! outside of any namespace.
 
 use crate::engine::Engine;
+use crate::engine::begin::refuse_stale;
 use crate::engine::claim::{Before, FullKey, Next, admit_check};
-use crate::engine::lookup::hand_over;
+use crate::engine::lookup::hand_over_at;
 use crate::error::Result;
 use crate::format::record::Kind;
+use crate::format::state::State;
 use crate::record::Receive;
 use crate::time::{Timestamp, expiry};
+
+/// How long a check's record is kept, and how old its request may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    pub(crate) lifetime_ms: u64,
+    /// How long the outcome is replayed; zero for as long as the key is known.
+    pub(crate) outcome_ms: u64,
+    pub(crate) sent_at: Option<Timestamp>,
+}
 
 impl Engine {
     /// Records the key unless it is known; true when it was new. A duplicate goes to `receive`.
@@ -17,7 +28,7 @@ impl Engine {
         &self,
         full: FullKey<'_>,
         outcome: &[u8],
-        lifetime_ms: u64,
+        kept: Kept,
         now: Timestamp,
         receive: &mut impl Receive,
     ) -> Result<bool> {
@@ -25,17 +36,23 @@ impl Engine {
         let mut stripe = self.index.lock(full.hash);
         self.health.check_writable()?;
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
-        if let Some(replay) = lookup.live(now) {
-            hand_over(&replay, receive);
+        if let Some(view) = lookup.record.as_ref().filter(|_| lookup.live(now).is_some()) {
+            hand_over_at(view, now, receive);
             drop(stripe);
             self.count(full, |counters| &counters.duplicate);
             return Ok(false);
+        }
+        let Kept { lifetime_ms, outcome_ms, sent_at } = kept;
+        if self.known(&lookup, now)?.is_none() {
+            refuse_stale(sent_at, self.born(full), lifetime_ms, now)?;
         }
         let expires = match &lookup.record {
             Some(view) => admit_check(view, now, expiry(now, lifetime_ms))?,
             None => expiry(now, lifetime_ms),
         };
-        let next = Next { kind: Kind::Completed, state: None, outcome, now, expires, lifetime_ms };
+        let state = State { outcome_ms, ..State::of_unleased(now) };
+        let state = (outcome_ms != 0).then_some(state);
+        let next = Next { kind: Kind::Completed, state, outcome, now, expires, lifetime_ms };
         self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);
         self.waiters.wake(full.hash);
@@ -53,10 +70,10 @@ impl Engine {
         self.health.check_readable()?;
         let stripe = self.index.lock(full.hash);
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
-        let Some(replay) = lookup.live(now) else {
+        let Some(view) = lookup.record.as_ref().filter(|_| lookup.live(now).is_some()) else {
             return Ok(false);
         };
-        hand_over(&replay, receive);
+        hand_over_at(view, now, receive);
         Ok(true)
     }
 }

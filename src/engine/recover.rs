@@ -4,13 +4,14 @@
 //! Order therefore does not matter, and the work is spread over all cores.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::layout::UNIT_BYTES;
 use crate::format::location::Location;
 use crate::format::manifest::{ListedState, Manifest};
-use crate::format::record::Marks;
+use crate::format::record::{Kind, Marks};
 use crate::format::run::Run;
 use crate::format::segment::BlockHeader;
 use crate::key::KeyHash;
@@ -25,6 +26,14 @@ use crate::version::Version;
 const BLOCKS_PER_TASK: usize = 64;
 /// Slots whose lines are fetched together.
 const GROUP: usize = 32;
+
+/// What is compared of a record that may share its key with another.
+#[derive(Debug)]
+struct Checked {
+    key: Vec<u8>,
+    version: Version,
+    bytes: u64,
+}
 
 /// A piece of recovery that one thread does.
 enum Task {
@@ -44,6 +53,7 @@ impl Engine {
         self.log.restore_spaces(manifest.spaces.clone());
         self.recovery.debris = self.log.remove_debris(&manifest.segments)?;
         let now = self.clock.now();
+        self.recovery.time_passed_ms = now.as_millis().saturating_sub(manifest.time.as_millis());
         let mut tasks = Vec::new();
         let (mut expired, mut unused) = (Vec::new(), Vec::new());
         for listed in &manifest.segments {
@@ -89,6 +99,8 @@ impl Engine {
             match self.log.read_run(segment, records)? {
                 Some(run) => {
                     self.recovery.sealed += 1;
+                    segment.used.store(run.used_bytes(), Ordering::Release);
+                    self.log.waste.add_removals(segment.chunks().start, run.removal_bytes);
                     tasks.push(Task::Run(segment.clone(), run));
                 }
                 None => {
@@ -198,7 +210,14 @@ impl Engine {
         let mut found = Vec::new();
         for block in blocks {
             found.clear();
-            scanner.records(*block, |at, _header, hash| found.push((hash, at)));
+            let mut removal_bytes = 0;
+            scanner.records(*block, |at, header, hash| {
+                if header.kind == Kind::Removed {
+                    removal_bytes += header.record_bytes();
+                }
+                found.push((hash, at));
+            });
+            self.log.waste.add_removals(segment.chunks().start, removal_bytes);
             for group in found.chunks(GROUP) {
                 for (hash, _) in group {
                     self.index.prefetch_stripe(*hash);
@@ -220,16 +239,19 @@ impl Engine {
     /// would otherwise pass for another key, and an earlier record for the latest.
     fn restore(&self, hash: KeyHash, location: Location) -> Result<()> {
         let mut stripe = self.index.lock(hash);
-        stripe.reserve(|_| false)?;
+        stripe.reserve_known()?;
         let mut own = None;
         let mut later = false;
+        let mut wasted = 0;
         let mut failure = None;
         let found = stripe.find(hash, |other| {
-            let compared = self.checked(location, &mut own).and_then(|(key, version)| {
+            let compared = self.checked(location, &mut own).and_then(|own| {
                 let mut buffer = None;
-                let (other_key, other_version) = self.checked(other, &mut buffer)?;
-                later = version > other_version;
-                Ok(key == other_key)
+                let other = self.checked(other, &mut buffer)?;
+                // Of two copies of one record either will do.
+                later = own.version > other.version;
+                wasted = if later { other.bytes } else { own.bytes };
+                Ok(own.key == other.key)
             });
             compared.unwrap_or_else(|error| {
                 failure = Some(error);
@@ -238,34 +260,39 @@ impl Engine {
         });
         match (failure, found) {
             (Some(error), _) => return Err(error),
-            (None, Some((cell, _))) if later => stripe.replace(cell, hash, location),
-            (None, Some(_)) => {}
+            (None, Some((cell, other))) if later => {
+                stripe.replace(cell, hash, location);
+                self.log.waste.add_superseded(other.chunk(), wasted);
+            }
+            (None, Some(_)) => self.log.waste.add_superseded(location.chunk(), wasted),
             (None, None) => stripe.place(hash, location),
         }
         Ok(())
     }
 
-    /// The key and version of a record of which every byte is right; kept in `memo`.
+    /// What is compared of a record of which every byte is right; kept in `memo`.
     fn checked<'m>(
         &self,
         location: Location,
-        memo: &'m mut Option<(Vec<u8>, Version)>,
-    ) -> Result<(&'m [u8], Version)> {
-        if memo.is_none() {
-            let damaged = || self.log.damage_at(location, "a record is damaged");
-            let Found::Record(view) = self.log.view(location) else { return Err(damaged()) };
-            let mut buffer = Vec::new();
-            if !self.log.verify(location, &view, &self.hasher, &mut buffer) {
-                return Err(damaged());
-            }
-            view.copy_key(&mut buffer);
-            // A key of a namespace is another key than the same bytes outside of any.
-            buffer.push(u8::from(view.header.marks.has(Marks::NAMESPACED)));
-            *memo = Some((buffer, view.header.version));
+        memo: &'m mut Option<Checked>,
+    ) -> Result<&'m Checked> {
+        let checked = match memo.take() {
+            Some(checked) => checked,
+            None => self.check_record(location)?,
+        };
+        Ok(memo.insert(checked))
+    }
+
+    fn check_record(&self, location: Location) -> Result<Checked> {
+        let damaged = || self.log.damage_at(location, "a record is damaged");
+        let Found::Record(view) = self.log.view(location) else { return Err(damaged()) };
+        let mut key = Vec::new();
+        if !self.log.verify(location, &view, &self.hasher, &mut key) {
+            return Err(damaged());
         }
-        let (key, version) = memo
-            .as_ref()
-            .map_or((&[][..], Version::from_u64(0)), |(key, version)| (key.as_slice(), *version));
-        Ok((key, version))
+        view.copy_key(&mut key);
+        // A key of a namespace is another key than the same bytes outside of any.
+        key.push(u8::from(view.header.marks.has(Marks::NAMESPACED)));
+        Ok(Checked { key, version: view.header.version, bytes: view.header.record_bytes() })
     }
 }

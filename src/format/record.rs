@@ -202,6 +202,7 @@ impl Header {
             attempts: 0,
             failed: false,
             has_fingerprint: false,
+            gone: false,
         }
     }
 

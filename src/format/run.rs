@@ -5,7 +5,7 @@
 //! entries make opening a store a sequential pass over the index.
 
 use crate::format::identity::ID_BYTES;
-use crate::format::layout::FORMAT_VERSION;
+use crate::format::layout::{BLOCK_HEADER_BYTES, FORMAT_VERSION, HEAD_BYTES};
 use crate::format::reader::{Reader, checked, seal};
 
 const MAGIC: [u8; 8] = *b"oncerun\0";
@@ -29,6 +29,8 @@ pub(crate) struct Run {
     pub(crate) number: u64,
     /// The latest time of creation among the records.
     pub(crate) created_max: u64,
+    /// Bytes of the removals among the records.
+    pub(crate) removal_bytes: u64,
     /// For each block, the offset in it at which its records end; zero if it holds none.
     pub(crate) block_ends: Vec<u32>,
     /// Sorted by hash.
@@ -44,6 +46,7 @@ impl Run {
         bytes.extend_from_slice(&self.store);
         bytes.extend_from_slice(&self.number.to_le_bytes());
         bytes.extend_from_slice(&self.created_max.to_le_bytes());
+        bytes.extend_from_slice(&self.removal_bytes.to_le_bytes());
         let mut counts = [0_u32; PARTS];
         for entry in &self.entries {
             if let Some(count) = counts.get_mut(part(entry.hash_bits)) {
@@ -66,6 +69,20 @@ impl Run {
         bytes
     }
 
+    /// Bytes of all records.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let (page, header) = (HEAD_BYTES, BLOCK_HEADER_BYTES);
+        let before = |block: usize| if block == 0 { page + header } else { header };
+        let ends = self.block_ends.iter().enumerate();
+        ends.map(|(block, end)| u64::from(*end).saturating_sub(before(block))).sum()
+    }
+
+    /// Whether some record's key may have this hash.
+    pub(crate) fn may_hold(&self, hash_bits: u64) -> bool {
+        let first = self.entries.partition_point(|entry| entry.hash_bits < hash_bits);
+        self.entries.get(first).is_some_and(|entry| entry.hash_bits == hash_bits)
+    }
+
     /// `None` for anything that [`Run::encode`] did not make.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(checked(bytes)?);
@@ -75,6 +92,7 @@ impl Run {
         let store = reader.array()?;
         let number = reader.u64()?;
         let created_max = reader.u64()?;
+        let removal_bytes = reader.u64()?;
         let mut counts = [0; PARTS];
         for count in &mut counts {
             *count = reader.u32()?;
@@ -98,7 +116,7 @@ impl Run {
                     .push(RunEntry { hash_bits, units: u32::try_from(word & OFFSET_MASK).ok()? });
             }
         }
-        Some(Self { store, number, created_max, block_ends, entries })
+        Some(Self { store, number, created_max, removal_bytes, block_ends, entries })
     }
 }
 
@@ -118,7 +136,15 @@ mod tests {
             })
             .collect();
         entries.sort_unstable();
-        Run { store: [1; 16], number: 2, created_max: 3, block_ends: vec![4, 0, 9], entries }
+        let (number, created_max, removal_bytes) = (2, 3, 96);
+        Run {
+            store: [1; 16],
+            number,
+            created_max,
+            removal_bytes,
+            block_ends: vec![4, 0, 9],
+            entries,
+        }
     }
 
     #[test]

@@ -2,26 +2,27 @@
 //!
 //! ```text
 //!  0 deadline     8 first seen    16 token     24 retention
-//! 32 fingerprint (16)             48 attempts  52 flags  53 zero (11)
+//! 32 fingerprint (16)             48 attempts  52 flags  53 outcome (8)  61 zero (3)
 //! ```
 //!
 //! The record's digest covers the block, as it covers the outcome.
 
 use crate::fingerprint::{FINGERPRINT_BYTES, Fingerprint};
 use crate::format::reader::Reader;
-use crate::policy::AbandonPolicy;
-use crate::time::Timestamp;
+use crate::policy::{AbandonPolicy, Anchor};
+use crate::time::{Timestamp, expiry};
 use crate::version::Version;
 
 /// Bytes of the block.
 pub(crate) const STATE_BYTES: usize = 64;
 
-const RESERVED_BYTES: usize = 11;
+const RESERVED_BYTES: usize = 3;
 const HAS_FINGERPRINT: u8 = 1;
 const HOLD: u8 = 2;
-const KNOWN: u8 = HAS_FINGERPRINT | HOLD;
+const FIRST_SEEN: u8 = 4;
+const KNOWN: u8 = HAS_FINGERPRINT | HOLD | FIRST_SEEN;
 
-const _: () = assert!(4 * 8 + FINGERPRINT_BYTES + 4 + 1 + RESERVED_BYTES == STATE_BYTES);
+const _: () = assert!(4 * 8 + FINGERPRINT_BYTES + 4 + 1 + 8 + RESERVED_BYTES == STATE_BYTES);
 
 /// The bytes of a block.
 pub(crate) type StateBytes = [u8; STATE_BYTES];
@@ -39,6 +40,10 @@ pub(crate) struct State {
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) attempts: u32,
     pub(crate) on_abandon: AbandonPolicy,
+    pub(crate) anchor: Anchor,
+    /// How long the outcome is replayed from its record on, in milliseconds; zero for as long as
+    /// the key is known.
+    pub(crate) outcome_ms: u64,
 }
 
 impl State {
@@ -52,13 +57,27 @@ impl State {
             fingerprint: None,
             attempts: 0,
             on_abandon: AbandonPolicy::Reclaim,
+            anchor: Anchor::Completion,
+            outcome_ms: 0,
         }
+    }
+
+    /// When a key is forgotten whose record is written at `now`.
+    pub(crate) fn expires(&self, now: Timestamp) -> Timestamp {
+        let from = if self.anchor == Anchor::FirstSeen { self.first_seen } else { now };
+        expiry(from, self.retention_ms)
+    }
+
+    /// True when an outcome recorded then is not replayed any more.
+    pub(crate) fn outcome_is_gone(&self, recorded: Timestamp, now: Timestamp) -> bool {
+        self.outcome_ms != 0 && expiry(recorded, self.outcome_ms) <= now
     }
 
     pub(crate) fn encode(&self) -> StateBytes {
         let fingerprint = self.fingerprint.map_or([0; FINGERPRINT_BYTES], |f| *f.as_bytes());
         let mut flags = if self.fingerprint.is_some() { HAS_FINGERPRINT } else { 0 };
         flags |= if self.on_abandon == AbandonPolicy::Hold { HOLD } else { 0 };
+        flags |= if self.anchor == Anchor::FirstSeen { FIRST_SEEN } else { 0 };
         // No version is zero, so zero is left for "the record's own".
         let token = self.token.map_or(0, Version::as_u64);
         let numbers = [self.deadline.as_millis(), self.first_seen.as_millis(), token];
@@ -72,6 +91,7 @@ impl State {
         bytes[32..48].copy_from_slice(&fingerprint);
         bytes[48..52].copy_from_slice(&self.attempts.to_le_bytes());
         bytes[52] = flags;
+        bytes[53..61].copy_from_slice(&self.outcome_ms.to_le_bytes());
         bytes
     }
 
@@ -85,6 +105,7 @@ impl State {
         let fingerprint = Fingerprint::from_bytes(reader.array()?);
         let attempts = reader.u32()?;
         let [flags] = reader.array()?;
+        let outcome_ms = reader.u64()?;
         if flags & !KNOWN != 0 || reader.array()? != [0; RESERVED_BYTES] {
             return None;
         }
@@ -100,15 +121,17 @@ impl State {
             } else {
                 AbandonPolicy::Reclaim
             },
+            anchor: if flags & FIRST_SEEN != 0 { Anchor::FirstSeen } else { Anchor::Completion },
+            outcome_ms,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{STATE_BYTES, State};
+    use super::State;
     use crate::fingerprint::Fingerprint;
-    use crate::policy::AbandonPolicy;
+    use crate::policy::{AbandonPolicy, Anchor};
     use crate::time::Timestamp;
     use crate::version::Version;
 
@@ -121,6 +144,8 @@ mod tests {
             fingerprint: Some(Fingerprint::of(b"body")),
             attempts: 3,
             on_abandon: AbandonPolicy::Hold,
+            anchor: Anchor::FirstSeen,
+            outcome_ms: 1 << 40,
         }
     }
 
@@ -130,6 +155,7 @@ mod tests {
             token: None,
             fingerprint: None,
             on_abandon: AbandonPolicy::Reclaim,
+            anchor: Anchor::Completion,
             ..sample()
         };
         for state in [sample(), plain, State { fingerprint: None, ..sample() }] {
@@ -139,7 +165,7 @@ mod tests {
 
     #[test]
     fn unknown_flags_and_reserved_bytes_that_are_not_zero_are_refused() {
-        for (at, value) in (52..STATE_BYTES).map(|at| (at, 0x80)) {
+        for (at, value) in [52, 61, 62, 63].map(|at| (at, 0x80)) {
             let mut bytes = sample().encode();
             bytes[at] |= value;
             assert_eq!(State::decode(&bytes), None, "byte {at}");

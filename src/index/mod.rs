@@ -6,6 +6,7 @@
 //! stored bit is used up by growing. Slots of a full line overflow into the next ones.
 
 pub(crate) mod blocks;
+pub(crate) mod credit;
 pub(crate) mod search;
 pub(crate) mod shape;
 pub(crate) mod slot;
@@ -15,6 +16,7 @@ use std::cell::RefCell;
 use std::io;
 
 use crate::index::blocks::Blocks;
+use crate::index::credit::Credit;
 use crate::index::search::Search;
 use crate::index::slot::Tag;
 use crate::index::stripe::{Moving, Stripe, StripeGuard};
@@ -36,17 +38,26 @@ thread_local! {
 pub(crate) struct Index {
     arena: Arena,
     blocks: Blocks,
+    credit: Credit,
     stripes: Box<[Stripe]>,
     stripe_shift: u32,
 }
 
 impl Index {
     /// An empty index of `stripes` stripes, a power of two.
+    #[cfg(test)]
     pub(crate) fn new(stripes: usize) -> io::Result<Self> {
+        Self::limited(stripes, None)
+    }
+
+    /// As [`Index::new`], for so many keys at most.
+    pub(crate) fn limited(stripes: usize, keys_max: Option<u64>) -> io::Result<Self> {
         let arena = Arena::reserve(LINES, LINES_MIN)?;
         let blocks = Blocks::new(arena.len());
-        let all = (0..stripes).map(|_| Stripe::default()).collect();
-        Ok(Self { arena, blocks, stripes: all, stripe_shift: 64 - stripes.trailing_zeros() })
+        let credit = Credit::new(keys_max, stripes);
+        let all = (0..stripes).map(|_| Stripe::new(credit.at_first())).collect();
+        let stripe_shift = 64 - stripes.trailing_zeros();
+        Ok(Self { arena, blocks, credit, stripes: all, stripe_shift })
     }
 
     pub(crate) fn stripe_count(&self) -> usize {

@@ -54,12 +54,22 @@ pub(crate) struct Stripe {
 
 const _: () = assert!(size_of::<Stripe>() == 64);
 
+impl Stripe {
+    /// An empty stripe that may hold so many slots before it asks for more.
+    pub(crate) fn new(granted: u32) -> Self {
+        let counts = Mutex::new(Counts { granted, ..Counts::default() });
+        Self { counts, ..Self::default() }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     /// Empty slots that may still be taken.
     left: u32,
     /// Slots that hold a location.
     held: u32,
+    /// Slots that may hold one, as far as the limit on keys is concerned.
+    granted: u32,
 }
 
 /// Where a slot is: its line in the stripe and its place in the line.
@@ -135,10 +145,40 @@ impl<'a> StripeGuard<'a> {
     /// Slots for which `is_dead` holds are used again before memory is.
     ///
     /// # Errors
-    /// `Full` when the reserved address space for lines is used up; nothing has changed then.
+    /// `Full` when the limit on keys is reached, or the reserved address space for lines is used
+    /// up; no key has changed then.
     #[inline]
     pub(crate) fn reserve(&mut self, is_dead: impl Fn(Location) -> bool) -> Result<()> {
+        if self.counts.held >= self.counts.granted {
+            self.ask_for_more(&is_dead)?;
+        }
         if self.counts.left > 0 { Ok(()) } else { self.make_room(is_dead) }
+    }
+
+    /// As [`reserve`](Self::reserve), for a key that is known already, whatever the limit is now.
+    pub(crate) fn reserve_known(&mut self) -> Result<()> {
+        if self.counts.held >= self.counts.granted {
+            self.counts.granted += self.index.credit.take_beyond();
+        }
+        if self.counts.left > 0 { Ok(()) } else { self.make_room(|_| false) }
+    }
+
+    /// Gets leave for one more key, if need be for the room of a dead one.
+    #[cold]
+    fn ask_for_more(&mut self, is_dead: impl Fn(Location) -> bool) -> Result<()> {
+        if let Some(share) = self.index.credit.take() {
+            self.counts.granted += share;
+            return Ok(());
+        }
+        self.sweep(is_dead);
+        let refused = self.counts.held >= self.counts.granted;
+        if refused { Err(Error::Full { what: "max_keys" }) } else { Ok(()) }
+    }
+
+    /// Lets other stripes have what this one does not use of the limit.
+    fn give_back(&mut self) {
+        let spare = self.counts.granted.saturating_sub(self.counts.held);
+        self.counts.granted -= self.index.credit.give(spare);
     }
 
     /// Places a slot where a search found an empty one and not the hash.
@@ -198,6 +238,7 @@ impl<'a> StripeGuard<'a> {
         if swept > 0 {
             self.changed();
         }
+        self.give_back();
         swept
     }
 
@@ -324,6 +365,7 @@ impl<'a> StripeGuard<'a> {
         let left = self.capacity().saturating_sub(count);
         self.counts.left = u32::try_from(left).unwrap_or(u32::MAX);
         self.counts.held = u32::try_from(count).unwrap_or(u32::MAX);
+        self.give_back();
     }
 
     /// Adds a block, or moves to blocks of twice the size. The lines' contents are arbitrary after.

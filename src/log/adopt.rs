@@ -136,7 +136,8 @@ impl Log {
             return true;
         }
         let Ok(Some(head)) = self.disk.read_head(name, SEGMENT_HEAD_BYTES) else {
-            return false;
+            // Made, and not allocated before the process ended: its number is given out again.
+            return matches!(self.disk.read_head(name, 1), Ok(None));
         };
         match SegmentHead::decode(&head) {
             Some(head) => head.store == self.id,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES};
+use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES};
 use crate::format::manifest::{Listed, Manifest, Space};
 use crate::log::places::Places;
 use crate::log::segment::{Prepared, Segment};
@@ -21,6 +21,8 @@ pub(crate) struct Sizes {
     pub(crate) max: u64,
     /// What a segment is made for at most, for the sake of one record.
     pub(crate) limit: u64,
+    /// What all files may take together.
+    pub(crate) total: u64,
 }
 
 /// What a bucket's next segment is to be.
@@ -222,6 +224,16 @@ impl Catalog {
         missing.min(self.sizes.max).next_power_of_two().clamp(self.sizes.min, self.sizes.max)
     }
 
+    /// Size of a segment for copies of so many bytes, of which `least` are for one record.
+    pub(crate) fn copies_bytes(&self, wanted: u64, least: u64) -> Result<u64> {
+        let least = (least + HEAD_BYTES).next_power_of_two();
+        if least > self.sizes.limit {
+            return Err(Error::Full { what: "segment space" });
+        }
+        let usual = wanted.min(self.sizes.max).next_power_of_two();
+        Ok(usual.clamp(self.sizes.min, self.sizes.max).max(least))
+    }
+
     pub(crate) fn put_reserve(&mut self, kept: Prepared) {
         self.under_way.remove(&kept.number);
         self.reserve.push(kept);
@@ -240,6 +252,19 @@ impl Catalog {
     pub(crate) fn add_used(&mut self, segment: Arc<Segment>) {
         self.under_way.remove(&segment.number);
         self.segments.insert(segment.number, segment);
+    }
+
+    /// Bytes that files without records take.
+    pub(crate) fn unused_bytes(&self) -> u64 {
+        let spare = self.spare.iter().map(|spare| spare.bytes);
+        let kept = self.reserve.iter().map(|kept| kept.bytes);
+        let under_way = self.under_way.values().map(|listed| listed.bytes);
+        spare.chain(kept).chain(under_way).sum()
+    }
+
+    /// What all files may take together.
+    pub(crate) fn bytes_allowed(&self) -> u64 {
+        self.sizes.total
     }
 
     /// The prepared segments are not needed any more.

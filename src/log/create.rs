@@ -93,12 +93,24 @@ impl Log {
     fn prepare_some(&self, sizes: &[u64], now: Timestamp) -> Result<Prepared> {
         let mut refusal = Error::Full { what: "segment space" };
         for bytes in sizes {
-            match self.prepare(*bytes, now) {
+            match self.prepare_within(*bytes, now) {
                 Err(error @ Error::Full { .. }) => refusal = error,
                 done => return done,
             }
         }
         Err(refusal)
+    }
+
+    /// As [`Log::prepare`], unless the store would take more than it may.
+    pub(crate) fn prepare_within(&self, bytes: u64, now: Timestamp) -> Result<Prepared> {
+        let (allowed, unused) = {
+            let catalog = self.catalog.lock();
+            (catalog.bytes_allowed(), catalog.unused_bytes())
+        };
+        if allowed != u64::MAX && self.sizes().1 + unused + bytes > allowed {
+            return Err(Error::Full { what: "max_bytes" });
+        }
+        self.prepare(bytes, now)
     }
 
     /// A file with its place in memory, listed in the manifest, without contents.
@@ -167,7 +179,7 @@ impl Log {
         let Some(need) = self.catalog.lock().wants_spare() else {
             return Ok(false);
         };
-        let prepared = self.prepare(need.bytes, now)?;
+        let prepared = self.prepare_within(need.bytes, now)?;
         let spare = self.begin(prepared, need, now)?;
         let (at, bytes) = (usize::try_from(spare.at), usize::try_from(spare.bytes));
         self.catalog.lock().put_spare(spare);

@@ -62,6 +62,26 @@ impl Cursor {
     fn room(&self) -> u64 {
         self.limit - self.next
     }
+
+    /// Writes a record that there is room for.
+    #[inline(always)]
+    fn put(
+        &mut self,
+        space: &[AtomicU64],
+        draft: &Draft<'_>,
+        lengths: (u32, u32),
+        version: Version,
+        digest: u64,
+    ) -> Option<Location> {
+        let header = Header::new(draft.kind, lengths, version, draft.created, draft.expires)
+            .marked(draft.marks)
+            .fit(&self.common);
+        let at = self.next;
+        self.next += header.record_bytes();
+        let place = (self.common, at - self.segment_at);
+        write(space, at, &header, draft, digest, place)?;
+        Some(Location::from_bytes(at))
+    }
 }
 
 impl Drop for Cursor {
@@ -86,14 +106,23 @@ impl Lane {
         let fits = |cursor: &&mut Cursor| cursor.ends == ends && cursor.room() >= most;
         let cursor = self.cursors.iter_mut().find(fits).ok_or(NoBlock)?;
         let version = self.versions.next(versions, draft.after, cursor.common.version);
-        let header = Header::new(draft.kind, lengths, version, draft.created, draft.expires)
-            .marked(draft.marks)
-            .fit(&cursor.common);
-        let at = cursor.next;
-        cursor.next += header.record_bytes();
-        let place = (cursor.common, at - cursor.segment_at);
-        write(space, at, &header, draft, digest, place).ok_or(NoBlock)?;
-        Ok((Location::from_bytes(at), version))
+        let location = cursor.put(space, draft, lengths, version, digest).ok_or(NoBlock)?;
+        Ok((location, version))
+    }
+
+    /// Writes a record that has its version already; `None` where no block has room for it.
+    pub(crate) fn copy(
+        &mut self,
+        space: &[AtomicU64],
+        ends: Timestamp,
+        draft: &Draft<'_>,
+        digest: u64,
+        version: Version,
+    ) -> Option<Location> {
+        let lengths = (length(draft.key), length(draft.outcome));
+        let most = Header::record_bytes_max(u64::from(lengths.0), u64::from(lengths.1));
+        let fits = |cursor: &&mut Cursor| cursor.ends == ends && cursor.room() >= most;
+        self.cursors.iter_mut().find(fits)?.put(space, draft, lengths, version, digest)
     }
 
     /// Takes a block over; of more than two in a bucket the fullest is given up.

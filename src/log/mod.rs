@@ -11,6 +11,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod catalog;
+pub(crate) mod copies;
 pub(crate) mod create;
 pub(crate) mod lane;
 pub(crate) mod places;
@@ -22,6 +23,7 @@ pub(crate) mod spaces;
 pub(crate) mod table;
 pub(crate) mod versions;
 pub(crate) mod view;
+pub(crate) mod waste;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,12 +37,14 @@ use crate::format::location::{Location, SPACE_BYTES};
 use crate::format::record::{Kind, Marks};
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::catalog::{Catalog, Sizes};
+use crate::log::copies::Copies;
 use crate::log::lane::Lane;
 use crate::log::reserve::Reserve;
 use crate::log::segment::Segment;
 use crate::log::table::Table;
 use crate::log::versions::Versions;
 use crate::log::view::{RecordView, Replay};
+use crate::log::waste::Waste;
 use crate::sys::disk::Disk;
 use crate::sys::space::Space;
 use crate::sys::sync::Mutex;
@@ -91,6 +95,8 @@ pub(crate) struct Log {
     catalog: Mutex<Catalog>,
     pub(crate) reserve: Reserve,
     blocks_claimed: AtomicU64,
+    pub(crate) waste: Waste,
+    copies: Mutex<Copies>,
     /// Segments dropped whose places are not free yet.
     unswept: AtomicU64,
     /// Held while segments are sealed, so that no two threads seal the same one.
@@ -116,6 +122,7 @@ impl Log {
         let chunks = space.len() as u64 / CHUNK_BYTES;
         let table = Table::new(bytes(chunks)).map_err(fail)?;
         let reserve = Reserve::new(bytes(chunks), lanes).map_err(fail)?;
+        let waste = Waste::new(bytes(chunks)).map_err(fail)?;
         let lanes = (0..lanes).map(|_| CachePadded::new(Mutex::new(Lane::default()))).collect();
         let versions = Versions::new(epoch);
         let catalog = Mutex::new(Catalog::new(sizes, chunks));
@@ -129,6 +136,8 @@ impl Log {
             catalog,
             reserve,
             blocks_claimed: AtomicU64::new(0),
+            waste,
+            copies: Mutex::default(),
             sealing: Mutex::default(),
             growing: Mutex::default(),
             listing: Mutex::default(),
@@ -242,6 +251,7 @@ impl Log {
             lane.lock().leave(segment);
         }
         self.reserve.leave(segment);
+        self.leave_copies(segment);
     }
 
     /// Ends appending to every segment, of the bucket ending at `ends` or of all.
@@ -298,6 +308,7 @@ impl Log {
         self.space
             .unmap(at, bytes)
             .map_err(|e| Error::io("unmap segment", &self.disk.path(""), e))?;
+        self.waste.reset(segment.chunks());
         self.catalog.lock().free(segment.chunks());
         self.unswept.fetch_sub(1, Ordering::SeqCst);
         Ok(())
@@ -308,6 +319,21 @@ impl Log {
         let segments = self.catalog.lock().all();
         let bytes = segments.iter().map(|segment| segment.allocated_bytes()).sum();
         (segments.len() as u64, bytes)
+    }
+
+    /// All sealed segments, in order of their numbers.
+    pub(crate) fn sealed(&self) -> Vec<Arc<Segment>> {
+        self.catalog.lock().all().into_iter().filter(|segment| segment.is_sealed()).collect()
+    }
+
+    /// All segments but this one.
+    pub(crate) fn others(&self, one: &Arc<Segment>) -> Vec<Arc<Segment>> {
+        self.catalog.lock().all().into_iter().filter(|other| !Arc::ptr_eq(other, one)).collect()
+    }
+
+    /// True until the segment is dropped.
+    pub(crate) fn holds(&self, segment: &Arc<Segment>) -> bool {
+        self.catalog.lock().get(segment.number).is_some_and(|held| Arc::ptr_eq(&held, segment))
     }
 
     /// The oldest segment that is complete and not yet sealed.

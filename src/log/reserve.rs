@@ -22,7 +22,7 @@ use crossbeam_utils::CachePadded;
 use crate::error::{Error, Result};
 use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES};
 use crate::format::location::Location;
-use crate::format::record::Header;
+use crate::format::record::{Header, Kind};
 use crate::log::lane::{Cursor, Lane};
 use crate::log::segment::Segment;
 use crate::log::{Draft, Log};
@@ -35,6 +35,8 @@ use crate::version::Version;
 const CREDIT_BYTES: u64 = 16 << 10;
 /// Kept beyond what is promised: the blocks that a segment ends with may be of no use.
 const SLACK_BYTES: u64 = 4 * BLOCK_BYTES;
+/// Kept for removals, which may use half of it.
+const REMOVAL_BYTES: u64 = 8 * BLOCK_BYTES;
 
 /// What is promised and what is kept.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub(crate) struct Reserve {
     by_block: Arena,
     /// The latest expiry that a promised completion may have.
     latest_ms: AtomicU64,
+    /// What removals may still use of the room kept.
+    removals: AtomicU64,
     open: Mutex<Open>,
 }
 
@@ -76,6 +80,7 @@ impl Reserve {
             credits: (0..lanes).map(|_| CachePadded::default()).collect(),
             by_block: Arena::reserve(lines, lines)?,
             latest_ms: AtomicU64::new(0),
+            removals: AtomicU64::new(0),
             open: Mutex::default(),
         })
     }
@@ -122,6 +127,14 @@ impl Reserve {
         }
     }
 
+    /// Takes a promise of the record at `location` out, to be attached elsewhere; its bytes.
+    pub(crate) fn take_out(&self, location: Location, bytes: u64) -> u64 {
+        let Some(block) = self.block(location.bytes() / BLOCK_BYTES) else { return 0 };
+        let left = |all: u64| Some(all.saturating_sub(bytes));
+        let before = block.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+        before.map_or(0, |before| before.min(bytes))
+    }
+
     /// The records in these chunks are forgotten, and with them what they kept.
     pub(crate) fn forget(&self, chunks: Range<u64>) {
         let blocks = chunks.start * BLOCKS_PER_CHUNK as u64..chunks.end * BLOCKS_PER_CHUNK as u64;
@@ -146,7 +159,8 @@ impl Reserve {
     }
 
     fn missing(&self) -> u64 {
-        let needed = self.promised.load(Ordering::SeqCst).saturating_mul(2) + SLACK_BYTES;
+        let needed = self.promised.load(Ordering::SeqCst).saturating_mul(2);
+        let needed = needed + SLACK_BYTES + REMOVAL_BYTES;
         needed.saturating_sub(self.kept.load(Ordering::SeqCst))
     }
 }
@@ -200,13 +214,34 @@ impl Log {
                 return Ok(());
             }
             let bytes = self.catalog.lock().reserve_bytes(missing);
-            let kept = self.prepare(bytes, now)?;
+            let kept = self.prepare_within(bytes, now)?;
             self.reserve.kept.fetch_add(kept.bytes, Ordering::SeqCst);
             self.catalog.lock().put_reserve(kept);
         }
     }
 
-    /// Writes a promised record to a kept segment.
+    /// Keeps room for removals, once there is something to remove.
+    pub(crate) fn keep_for_removals(&self, now: Timestamp) -> Result<()> {
+        if self.reserve.missing() > 0 {
+            if self.catalog.lock().all().is_empty() {
+                return Ok(());
+            }
+            self.keep_more(now)?;
+        }
+        self.reserve.removals.store(REMOVAL_BYTES / 2, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Writes a removal to a kept segment, as long as that takes nothing from what is promised.
+    pub(crate) fn append_removal(&self, draft: &Draft<'_>, digest: u64) -> Result<Urgent> {
+        let bytes = Header::record_bytes_max(draft.key.len() as u64, 0);
+        let less = |left: u64| left.checked_sub(bytes);
+        let spent = self.reserve.removals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        spent.map_err(|_| Error::Full { what: "disk space" })?;
+        self.append_urgently(draft, digest)
+    }
+
+    /// Writes a promised record, or a removal, to a kept segment.
     pub(crate) fn append_urgently(&self, draft: &Draft<'_>, digest: u64) -> Result<Urgent> {
         let bytes = Header::record_bytes_max(draft.key.len() as u64, draft.outcome.len() as u64);
         let span = u32::try_from((bytes + HEAD_BYTES + 64).div_ceil(BLOCK_BYTES))
@@ -226,6 +261,11 @@ impl Log {
                     open.lane.add(cursor);
                     continue;
                 }
+            }
+            // A removal does not end the use of a segment that has room for completions.
+            let in_use = open.segment.as_ref().is_some_and(|segment| !segment.is_full());
+            if in_use && draft.kind == Kind::Removed {
+                return Err(Error::Full { what: "disk space" });
             }
             let segment = self.open_kept(span, draft)?;
             opened = Some((segment.ends, segment.number));
@@ -266,4 +306,4 @@ impl Log {
 /// A chunk has 16 blocks.
 const BLOCKS_PER_CHUNK: usize = (CHUNK_BYTES / BLOCK_BYTES) as usize;
 
-const _: () = assert!(SLACK_BYTES < CHUNK_BYTES);
+const _: () = assert!(SLACK_BYTES + REMOVAL_BYTES < CHUNK_BYTES);

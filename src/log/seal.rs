@@ -5,12 +5,12 @@
 //! that damage in it can never pass for a torn tail.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::format::identity::ID_BYTES;
 use crate::format::layout::{BLOCK_BYTES, HEAD_BYTES, UNIT_BYTES, run_file, segment_file};
-use crate::format::record::Common;
+use crate::format::record::{Common, Kind};
 use crate::format::run::{Run, RunEntry};
 use crate::key::KeyHasher;
 use crate::log::Log;
@@ -30,8 +30,12 @@ pub(crate) fn run_of(
     let mut entries = Vec::new();
     let blocks = words.len() as u64 * 8 / BLOCK_BYTES;
     let mut block_ends = vec![0; usize::try_from(blocks).unwrap_or(0)];
+    let mut removal_bytes = 0;
     for block in scanner.blocks() {
-        let end = scanner.records(block, |at, _header, hash| {
+        let end = scanner.records(block, |at, header, hash| {
+            if header.kind == Kind::Removed {
+                removal_bytes += header.record_bytes();
+            }
             let units = u32::try_from(at / UNIT_BYTES).unwrap_or(u32::MAX);
             entries.push(RunEntry { hash_bits: hash.run_bits(), units });
         });
@@ -42,7 +46,7 @@ pub(crate) fn run_of(
     }
     entries.sort_unstable();
     let created_max = scanner.report.created_max;
-    let run = Run { store, number, created_max, block_ends, entries };
+    let run = Run { store, number, created_max, removal_bytes, block_ends, entries };
     (run, scanner.report)
 }
 
@@ -80,6 +84,7 @@ impl Log {
             (block as u64 * BLOCK_BYTES + end).next_multiple_of(BLOCK_BYTES)
         });
         segment.trim(used);
+        segment.used.store(run.used_bytes(), Ordering::Release);
         segment.mark_sealed(run.entries.len() as u64);
         Ok(())
     }

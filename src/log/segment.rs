@@ -47,7 +47,9 @@ impl Prepared {
         let first = usize::try_from(at / 8).unwrap_or(usize::MAX);
         words::write_bytes(space.words().get(first..).unwrap_or_default(), &head.encode());
         file.sync_head(space, usize::try_from(at).unwrap_or(usize::MAX))?;
-        Ok(Segment::new(&head, at, file))
+        let segment = Segment::new(&head, at, file);
+        segment.floor.store(version, Ordering::Release);
+        Ok(segment)
     }
 }
 
@@ -68,7 +70,18 @@ pub(crate) struct Segment {
     pub(crate) cursors: AtomicU32,
     sealed: AtomicBool,
     pub(crate) records: AtomicU64,
+    /// Bytes up to which its blocks hold records, once it is sealed.
+    pub(crate) used: AtomicU64,
+    /// No record in it has a version below this one; 0 where that is not known.
+    pub(crate) floor: AtomicU64,
+    /// How much compaction had given back when the tombstones in it were last found to be needed.
+    pub(crate) looked_at: AtomicU64,
+    /// Damage was found in it, so that it is left as it is.
+    pub(crate) unsound: AtomicBool,
 }
+
+/// The tombstones of a segment were not looked at yet.
+pub(crate) const NEVER_LOOKED_AT: u64 = u64::MAX;
 
 impl Segment {
     pub(crate) fn new(head: &SegmentHead, at: u64, file: Box<dyn SegmentFile>) -> Self {
@@ -83,6 +96,10 @@ impl Segment {
             cursors: AtomicU32::new(0),
             sealed: AtomicBool::new(false),
             records: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+            floor: AtomicU64::new(0),
+            looked_at: AtomicU64::new(NEVER_LOOKED_AT),
+            unsound: AtomicBool::new(false),
         }
     }
 

@@ -19,6 +19,13 @@ impl Log {
         self.catalog.lock().spaces = spaces;
     }
 
+    /// When the namespace was made.
+    pub(crate) fn space_created(&self, number: u32) -> Option<Timestamp> {
+        let catalog = self.catalog.lock();
+        let found = catalog.spaces.iter().find(|space| space.number == number);
+        found.map(|space| space.created)
+    }
+
     /// The number of the namespace with this name, from 1; a new one is made for a new name.
     pub(crate) fn space_number(&self, name: &str, now: Timestamp) -> Result<u32> {
         if name.is_empty() {

@@ -110,6 +110,7 @@ impl<'a> RecordView<'a> {
             attempts: state.map_or(0, |state| state.attempts),
             failed: self.header.kind == Kind::Failed,
             has_fingerprint: state.is_some_and(|state| state.fingerprint.is_some()),
+            gone: false,
         }
     }
 
@@ -159,6 +160,13 @@ impl<'a> RecordView<'a> {
         buffer
     }
 
+    /// The bytes behind the key, state and outcome, in `buffer`.
+    pub(crate) fn copy_payload<'b>(&self, buffer: &'b mut Vec<u8>) -> &'b [u8] {
+        buffer.resize(self.header.outcome_len as usize, 0);
+        words::read_bytes(self.payload_words(), buffer);
+        buffer
+    }
+
     /// Hash of the key, if header, key and outcome agree with the record's check.
     pub(crate) fn verify(
         &self,
@@ -168,9 +176,7 @@ impl<'a> RecordView<'a> {
         buffer: &mut Vec<u8>,
     ) -> Option<KeyHash> {
         let hash = hasher.hash(self.copy_key(buffer));
-        buffer.resize(self.header.outcome_len as usize, 0);
-        words::read_bytes(self.payload_words(), buffer);
-        let digest = hash.digest(buffer);
+        let digest = hash.digest(self.copy_payload(buffer));
         let raw = header_words(self.words)?;
         Header::payload_agrees(&raw, common, offset, digest).then_some(hash)
     }

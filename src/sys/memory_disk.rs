@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::sys::disk::{Disk, Entry, SegmentFile};
@@ -32,6 +33,8 @@ enum Contents {
 struct Images {
     live: File,
     durable: Mutex<Vec<u8>>,
+    /// Where the part begins that was given back.
+    punched: AtomicU64,
 }
 
 /// A directory in memory.
@@ -79,7 +82,8 @@ impl Images {
         let flags = rustix::fs::MemfdFlags::CLOEXEC;
         let live = File::from(rustix::fs::memfd_create("segment", flags).unwrap());
         live.write_all_at(&bytes, 0).unwrap();
-        Arc::new(Self { live, durable: Mutex::new(bytes) })
+        let punched = AtomicU64::new(bytes.len() as u64);
+        Arc::new(Self { live, durable: Mutex::new(bytes), punched })
     }
 }
 
@@ -183,9 +187,11 @@ impl SegmentFile for MemoryFile {
         Ok(())
     }
 
-    fn punch(&self, _from: u64, _to: u64) {}
+    fn punch(&self, from: u64, _to: u64) {
+        self.images.punched.fetch_min(from, Ordering::SeqCst);
+    }
 
     fn allocated_bytes(&self) -> u64 {
-        self.bytes()
+        self.images.punched.load(Ordering::SeqCst)
     }
 }

@@ -94,6 +94,16 @@ impl Wheel {
         self.buckets.lock().entry(ends).or_default().segments.push(segment);
     }
 
+    /// The segment is gone before its bucket's end.
+    pub(crate) fn remove(&self, ends: Timestamp, segment: u64) {
+        let mut buckets = self.buckets.lock();
+        let Some(bucket) = buckets.get_mut(&ends) else { return };
+        bucket.segments.retain(|number| *number != segment);
+        if bucket.segments.is_empty() && bucket.open_until.is_none() {
+            buckets.remove(&ends);
+        }
+    }
+
     /// Closes and returns the buckets that new records have moved on from.
     pub(crate) fn close_idle(&self, now: Timestamp) -> Vec<Timestamp> {
         let mut buckets = self.buckets.lock();
@@ -184,5 +194,61 @@ mod tests {
         let open = wheel.buckets.lock().values().filter(|b| b.open_until.is_some()).count();
         assert!(open <= OPEN_MAX, "{open}");
         assert!(closed_early < 1_000, "{closed_early}");
+    }
+
+    #[test]
+    fn the_wheel_agrees_with_a_sorted_list_through_jumps_across_every_width() {
+        let wheel = Wheel::default();
+        let mut list = std::collections::BTreeMap::<u64, Vec<u64>>::new();
+        let (mut now, mut seed) = (1_700_000_000_000_u64, 11_u64);
+        for number in 0..400_000_u64 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let lifetime = 1 + (seed >> 9) % (1 << (1 + (seed >> 58) % 45));
+            let expires = now + lifetime.min(TTL_MS_MAX);
+            let ends = bucket_end(at(now), at(expires));
+            assert!(ends >= at(expires));
+            wheel.add(ends, number);
+            list.entry(ends.as_millis()).or_default().push(number);
+            if seed >> 61 == 0 {
+                // Jumps to just before, onto and just beyond the ends of narrow and wide buckets.
+                let width = 1_u64 << (10 + (seed >> 40) % 32);
+                now = (now / width + 1) * width - 1 + (seed >> 30) % 3;
+                let later = list.split_off(&(now + 1));
+                let mut due: Vec<_> = std::mem::replace(&mut list, later).into_values().collect();
+                let mut taken = wheel.take_due(at(now));
+                taken.sort_unstable();
+                let mut due: Vec<_> = due.drain(..).flatten().collect();
+                due.sort_unstable();
+                assert_eq!(taken, due, "at {now}");
+            }
+        }
+        assert_eq!(wheel.bucket_count(), list.len() as u64);
+    }
+
+    #[test]
+    fn buckets_end_in_time_at_every_edge_of_the_arithmetic() {
+        let nows = [0, 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 4_294_967_296_000];
+        let year_2106 = (1_u64 << 32) * 1_000;
+        for now in nows.into_iter().chain([year_2106, (1 << 63) - 1, 1 << 63, u64::MAX - 1]) {
+            for lifetime in [1, 999, 1_000, (1 << 31) - 1, 1 << 32, TTL_MS_MAX, u64::MAX - 1] {
+                let expires = crate::time::expiry(at(now), lifetime);
+                assert!(expires >= at(now) && expires != Timestamp::NEVER);
+                let end = bucket_end(at(now), expires);
+                assert!(end >= expires, "{now} + {lifetime}");
+            }
+            assert_eq!(crate::time::expiry(at(now), u64::MAX), Timestamp::NEVER);
+        }
+    }
+
+    #[test]
+    fn a_segment_that_left_its_bucket_early_is_not_due_and_leaves_no_empty_bucket() {
+        let wheel = Wheel::default();
+        wheel.add(at(100), 1);
+        wheel.add(at(100), 2);
+        wheel.remove(at(100), 1);
+        wheel.remove(at(200), 2);
+        assert_eq!(wheel.bucket_count(), 1);
+        wheel.remove(at(100), 2);
+        assert_eq!((wheel.bucket_count(), wheel.take_due(at(1_000)).len()), (0, 0));
     }
 }

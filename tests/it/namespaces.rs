@@ -63,6 +63,7 @@ fn a_namespace_works_under_its_own_policy() {
         on_abandon: AbandonPolicy::Hold,
         attempts_max: Some(2),
         require_fingerprint: true,
+        ..Policy::default()
     };
     let space = store.namespace("strict", policy).unwrap();
     assert!(matches!(space.begin("a"), Err(Error::FingerprintRequired)));

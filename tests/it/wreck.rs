@@ -191,3 +191,21 @@ fn a_tail_torn_at_any_byte_loses_only_what_was_torn() {
         assert!(inspect::verify(directory.path()).unwrap().is_sound(), "torn at {tail}");
     }
 }
+
+/// A process can end between making a segment's file and allocating it; the number is used again.
+#[test]
+fn an_empty_file_where_a_segment_was_to_be_is_debris() {
+    let directory = fast_directory();
+    let store = small().open(directory.path()).unwrap();
+    store.insert("a").unwrap();
+    drop(store);
+    for number in 2..20 {
+        let path = directory.path().join(format!("{number:010}.seg"));
+        if !path.exists() {
+            fs::write(path, "").unwrap();
+        }
+    }
+    let store = small().open(directory.path()).unwrap();
+    assert!(store.recovery().debris >= 17);
+    assert!(store.insert("b").unwrap() && store.contains("a").unwrap());
+}

@@ -62,7 +62,7 @@ const BESIDE: &[(&str, &[&str])] = &[
     ("policy", &["error", "fingerprint", "time"]),
     ("run", &["store", "begin", "calls", "lease"]),
     ("outcome", &["error", "sys"]),
-    ("record", &["error", "meta", "outcome", "time", "version"]),
+    ("record", &["error", "fingerprint", "meta", "outcome", "time", "version"]),
     ("scan", &["store"]),
     ("stats", &["error", "time", "version"]),
     ("store", &["maintainer", "inspect"]),

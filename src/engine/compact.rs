@@ -1,0 +1,282 @@
+//! Copying the few live records out of segments that are mostly dead and far from their end.
+//!
+//! One segment at a time, in steps of a block. Every record that its key's slot leads to is copied,
+//! and the slot led to the copy under the stripe's lock; then everything is synced, and the segment
+//! dropped as one whose time has come. A crash at any point leaves records twice or once, of one
+//! version and the same bytes, of which recovery takes either.
+//!
+//! Tombstones are the hard part. One may go only when nothing that it kills can be found by a
+//! restart: neither in another segment, nor because the record that follows it ends sooner than
+//! what it kills. Which segments may hold something older is told by their lists of hashes; doubt
+//! keeps the tombstone.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::engine::Engine;
+use crate::engine::choose::{Chosen, is_small};
+use crate::error::{Error, Result};
+use crate::format::location::Location;
+use crate::format::record::{Header, Kind};
+use crate::format::segment::BlockHeader;
+use crate::key::KeyHash;
+use crate::log::copies::{Copied, Source};
+use crate::log::scan::Scanner;
+use crate::log::segment::Segment;
+use crate::log::{Found, Log};
+use crate::time::Timestamp;
+
+/// What compaction is at.
+#[derive(Debug, Default)]
+pub(crate) struct Compactor {
+    /// Segments to be compacted, the next one last.
+    pub(crate) chosen: Chosen,
+    job: Option<Job>,
+    /// Superseded bytes given back so far, here and with ended buckets.
+    pub(crate) reclaimed: u64,
+}
+
+/// One segment on its way out.
+#[derive(Debug)]
+struct Job {
+    segment: Arc<Segment>,
+    /// Blocks still to be read, the next one last.
+    blocks: Vec<BlockHeader>,
+    /// Records read so far, and bytes of records not read yet.
+    read: u64,
+    bytes_left: u64,
+    /// Bytes superseded before the job began.
+    superseded: u64,
+    removals: Vec<Removal>,
+    /// Segments that may hold what the tombstones kill; `None` before all blocks are read.
+    others: Option<Vec<Arc<Segment>>>,
+}
+
+/// A tombstone in the segment.
+#[derive(Clone, Copy, Debug)]
+struct Removal {
+    at: u64,
+    hash: KeyHash,
+    version: u64,
+    needed: bool,
+}
+
+#[cfg(test)]
+impl Compactor {
+    /// No segment is being compacted.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.job.is_none()
+    }
+}
+
+/// A record where it lies in the segment.
+type Placed = (u64, Header, KeyHash);
+
+impl Engine {
+    /// Does a step of compaction; false when there is nothing to do.
+    ///
+    /// # Errors
+    /// A failed sync poisons the store.
+    pub(crate) fn compact_step(&self) -> Result<bool> {
+        let mut compactor = self.compactor.lock();
+        // Under its lock, as close() waits for it and then for nobody.
+        self.health.check_writable()?;
+        let now = self.clock.now();
+        if compactor.job.is_none() && !self.next_job(&mut compactor, now) {
+            self.log.end_copies();
+            return Ok(false);
+        }
+        match self.work(&mut compactor, now) {
+            Ok(()) => Ok(true),
+            // What was copied stays copied; the rest is tried again when there is room.
+            Err(Error::Full { .. }) => {
+                compactor.job = None;
+                compactor.chosen.clear();
+                Ok(false)
+            }
+            // A record that is needed is damaged. Lookups and verification are loud about that;
+            // here the segment is left as it is.
+            Err(Error::Corrupt { .. }) => {
+                if let Some(job) = compactor.job.take() {
+                    job.segment.unsound.store(true, Ordering::Release);
+                }
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes up the next segment that compaction pays for.
+    fn next_job(&self, compactor: &mut Compactor, now: Timestamp) -> bool {
+        if compactor.chosen.is_empty() {
+            compactor.chosen = self.choose(compactor.reclaimed, now);
+        }
+        let Some(segment) = compactor.chosen.pop() else { return false };
+        let mut scanner = Scanner::new(self.log.words(&segment), &segment.common, self.hasher());
+        let mut blocks = scanner.blocks();
+        blocks.reverse();
+        let wasted = self.log.waste.of(segment.chunks());
+        let used = segment.used.load(Ordering::Acquire);
+        compactor.job = Some(Job {
+            segment,
+            blocks,
+            read: 0,
+            bytes_left: used.saturating_sub(wasted.superseded),
+            superseded: wasted.superseded,
+            removals: Vec::new(),
+            others: None,
+        });
+        true
+    }
+
+    /// A step of the job: a block read, another segment searched, or the end.
+    fn work(&self, compactor: &mut Compactor, now: Timestamp) -> Result<()> {
+        let Some(job) = compactor.job.as_mut() else { return Ok(()) };
+        if !self.log.holds(&job.segment) {
+            // Its bucket has ended meanwhile.
+            compactor.job = None;
+            return Ok(());
+        }
+        if let Some(block) = job.blocks.pop() {
+            let sound = self.copy_block(job, block, now)?;
+            let complete = job.read == job.segment.records.load(Ordering::Acquire);
+            if !sound || (job.blocks.is_empty() && !complete) {
+                return Err(self.log.corrupt(job.segment.number, 0, "a sealed record is damaged"));
+            }
+            return Ok(());
+        }
+        let others = job.others.get_or_insert_with(|| {
+            if job.removals.is_empty() { Vec::new() } else { self.log.others(&job.segment) }
+        });
+        match others.pop() {
+            Some(other) => self.search(&other, &mut job.removals),
+            None => self.finish_job(compactor, now),
+        }
+    }
+
+    /// Copies what a block's slots lead to; false if the block is damaged.
+    fn copy_block(&self, job: &mut Job, block: BlockHeader, now: Timestamp) -> Result<bool> {
+        let segment = job.segment.clone();
+        let mut scanner = Scanner::new(self.log.words(&segment), &segment.common, self.hasher());
+        let mut records: Vec<Placed> = Vec::new();
+        scanner.records(block, |at, header, hash| records.push((at, *header, hash)));
+        job.read += records.len() as u64;
+        if !scanner.report.damaged.is_empty() {
+            return Ok(false);
+        }
+        for (at, header, hash) in records.into_iter().filter(|(_, h, _)| h.expires > now) {
+            let location = Log::location(&segment, at);
+            // Whoever wrote the record has counted what it superseded by the time this is ours.
+            let mut stripe = self.index.lock(hash);
+            self.health.check_writable()?;
+            if header.kind == Kind::Removed {
+                let version = header.version.as_u64();
+                job.removals.push(Removal { at, hash, version, needed: false });
+            } else if let Some((cell, _)) = stripe.find(hash, |other| other == location) {
+                let copied = self.copy_record(&segment, job.bytes_left, location, hash, now)?;
+                stripe.replace(cell, hash, copied.location);
+                self.log.waste.add_superseded(location.chunk(), header.record_bytes());
+                job.bytes_left = job.bytes_left.saturating_sub(header.record_bytes());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Finds out which tombstones kill something in another segment.
+    fn search(&self, other: &Arc<Segment>, removals: &mut [Removal]) -> Result<()> {
+        // All that a tombstone kills has been counted: see where it was found.
+        if self.log.waste.of(other.chunks()).superseded == 0 {
+            return Ok(());
+        }
+        let records = other.records.load(Ordering::Acquire);
+        let run = if other.is_sealed() { self.log.read_run(other, records)? } else { None };
+        let floor = other.floor.load(Ordering::Acquire);
+        for removal in removals.iter_mut().filter(|removal| !removal.needed) {
+            removal.needed = floor <= removal.version
+                && run.as_ref().is_none_or(|run| run.may_hold(removal.hash.run_bits()));
+        }
+        Ok(())
+    }
+
+    /// Copies the tombstones that are needed, and drops the segment.
+    fn finish_job(&self, compactor: &mut Compactor, now: Timestamp) -> Result<()> {
+        let Some(job) = compactor.job.as_ref() else { return Ok(()) };
+        let segment = job.segment.clone();
+        for removal in job.removals.iter().filter(|removal| removal.needed) {
+            self.keep_removal(&segment, removal, compactor.reclaimed, now)?;
+        }
+        // What has superseded the records dropped here may lie in any segment, and must not be
+        // lost by a power loss that these records would have survived.
+        self.log.sync().map_err(|error| self.health.poison(error))?;
+        let superseded = job.superseded;
+        self.wheel.remove(segment.ends, segment.number);
+        compactor.job = None;
+        self.drop_and_sweep(&[segment.number], now)?;
+        compactor.reclaimed += superseded;
+        self.counters().segments_compacted.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Copies a tombstone, unless the record that follows it does its work.
+    fn keep_removal(
+        &self,
+        segment: &Segment,
+        removal: &Removal,
+        reclaimed: u64,
+        now: Timestamp,
+    ) -> Result<()> {
+        let location = Log::location(segment, removal.at);
+        let mut stripe = self.index.lock(removal.hash);
+        self.health.check_writable()?;
+        let Found::Record(view) = self.log.view(location) else {
+            return Err(self.damaged(location));
+        };
+        let mut key = Vec::new();
+        view.copy_key(&mut key);
+        let (header, hash) = (view.header, removal.hash);
+        let latest = self.find_marked(&stripe, hash, &key, header.marks)?;
+        let leads_here = latest.location == Some(location);
+        // A record that ends sooner would leave what the tombstone kills to a later restart.
+        let outlived = latest.record.is_some_and(|view| view.header.expires >= header.expires);
+        if !leads_here && outlived {
+            return Ok(());
+        }
+        let copied = self.copy_record(segment, header.record_bytes(), location, hash, now)?;
+        if let (Some(cell), true) = (latest.cell, leads_here) {
+            stripe.replace(cell, hash, copied.location);
+        }
+        self.log.waste.add_removals(copied.location.chunk(), header.record_bytes());
+        copied.segment.looked_at.store(reclaimed, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes the record again, with every field as it is, and takes its promise along.
+    ///
+    /// The key's stripe is locked.
+    fn copy_record(
+        &self,
+        segment: &Segment,
+        bytes_left: u64,
+        location: Location,
+        hash: KeyHash,
+        now: Timestamp,
+    ) -> Result<Copied> {
+        let Found::Record(view) = self.log.view(location) else {
+            return Err(self.damaged(location));
+        };
+        let promised = self.promise_of_copy(&view, location, now)?;
+        let is_remain = is_small(segment, &self.config);
+        let source = Source { segment, bytes_left, is_remain };
+        let copied = self.log.append_copy(&source, &view, hash, now);
+        if let Some(bytes) = promised {
+            // Where the copy failed, the record keeps its promise.
+            let keeper = copied.as_ref().map_or(location, |copied| copied.location);
+            self.log.reserve.attach(keeper, bytes);
+        }
+        let copied = copied?;
+        if copied.begun {
+            self.wheel.add(copied.segment.ends, copied.segment.number);
+        }
+        Ok(copied)
+    }
+}
