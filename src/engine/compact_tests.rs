@@ -5,58 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::config::{Config, Maintenance};
 use crate::engine::Engine;
 use crate::engine::begin::Begun;
+use crate::engine::bench::{Bench, MINUTE, NEVER};
 use crate::engine::finish::Ending;
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
 use crate::meta::Meta;
 use crate::policy::{BeginOptions, Policy};
 use crate::record::Record;
-use crate::sys::memory_disk::MemoryDisk;
-use crate::time::{ManualClock, Timestamp, Ttl};
 use crate::version::Version;
-
-const START: u64 = 1_700_000_000_000;
-const MINUTE: u64 = 60_000;
-const NEVER: u64 = u64::MAX;
-
-struct Bench {
-    disk: Arc<MemoryDisk>,
-    clock: Arc<ManualClock>,
-}
 
 /// What is known of a key, whole.
 type Picture = Option<(Meta, Option<Vec<u8>>)>;
-
-impl Bench {
-    fn new() -> Self {
-        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(START)));
-        Self { disk: Arc::default(), clock }
-    }
-
-    fn open(&self) -> Engine {
-        self.open_on(self.disk.clone())
-    }
-
-    fn open_on(&self, disk: Arc<MemoryDisk>) -> Engine {
-        let config = Config {
-            ttl: Ttl::Never,
-            maintenance: Maintenance::Manual,
-            clock: Some(self.clock.clone()),
-            stripes: 4,
-            lanes: 2,
-            segment_bytes_max: 1 << 20,
-            ..Config::default()
-        };
-        Engine::open(disk, config).unwrap()
-    }
-
-    fn advance(&self, millis: u64) {
-        self.clock.advance(Duration::from_millis(millis));
-    }
-}
 
 fn insert(engine: &Engine, key: &str, outcome: &[u8], lifetime: u64) -> bool {
     engine.check_and_set(key.as_bytes(), outcome, lifetime, &mut None::<Record>).unwrap()
@@ -135,7 +96,7 @@ impl Random {
 
 #[test]
 fn the_room_of_removed_keys_comes_back_and_the_others_stay_as_they_were() {
-    let bench = Bench::new();
+    let bench = Bench::with(|_| ());
     let engine = bench.open();
     let keys: Vec<_> = (0..20_000).map(|i| format!("key {i}")).collect();
     for key in &keys {
@@ -161,7 +122,7 @@ fn the_room_of_removed_keys_comes_back_and_the_others_stay_as_they_were() {
 fn disk_use_stays_near_the_live_bytes_under_any_mixture_of_removals_and_rewrites() {
     let lives = [NEVER, 600 * MINUTE];
     for seed in 1..7 {
-        let (bench, mut random) = (Bench::new(), Random(seed));
+        let (bench, mut random) = (Bench::with(|_| ()), Random(seed));
         let mut engine = bench.open();
         let outcome = [1; 300];
         // A record with its header, key and outcome.
@@ -214,7 +175,7 @@ fn disk_use_stays_near_the_live_bytes_under_any_mixture_of_removals_and_rewrites
 fn no_subset_of_segments_compacted_before_a_restart_brings_anything_back() {
     let keys: Vec<_> = (0..24).map(|i| format!("key {i}")).collect();
     for seed in 0..48 {
-        let (bench, mut random) = (Bench::new(), Random(seed));
+        let (bench, mut random) = (Bench::with(|_| ()), Random(seed));
         let mut engine = bench.open();
         for _ in 0..8 {
             for _ in 0..30 {
@@ -259,7 +220,7 @@ fn no_subset_of_segments_compacted_before_a_restart_brings_anything_back() {
 #[test]
 fn a_tombstone_stays_while_the_record_after_it_ends_sooner_than_what_it_kills() {
     for compacted in [2, 3] {
-        let bench = Bench::new();
+        let bench = Bench::with(|_| ());
         let engine = bench.open();
         insert(&engine, "a", b"first", 600 * MINUTE);
         seal(&engine);
@@ -286,7 +247,7 @@ fn a_tombstone_stays_while_the_record_after_it_ends_sooner_than_what_it_kills() 
 /// was merged and deleting its sources, and both counted afterwards.
 #[test]
 fn a_cut_at_any_step_of_compaction_leaves_every_key_as_it_was() {
-    let bench = Bench::new();
+    let bench = Bench::with(|_| ());
     let engine = bench.open();
     let mut random = Random(5);
     let keys: Vec<_> = (0..3_000).map(|i| format!("key {i}")).collect();
@@ -317,7 +278,7 @@ fn a_cut_at_any_step_of_compaction_leaves_every_key_as_it_was() {
 
 #[test]
 fn what_was_synced_is_not_dropped_before_what_has_superseded_it_is_synced_too() {
-    let bench = Bench::new();
+    let bench = Bench::with(|_| ());
     let engine = bench.open();
     let token = begin(&engine, "a").unwrap();
     seal(&engine);
@@ -331,7 +292,7 @@ fn what_was_synced_is_not_dropped_before_what_has_superseded_it_is_synced_too() 
 /// dgraph-io/badger#974, #1006: what was moved lost its end. Here every field is compared.
 #[test]
 fn a_lease_keeps_its_token_its_attempts_and_its_room_in_a_copy() {
-    let bench = Bench::new();
+    let bench = Bench::with(|_| ());
     let mut engine = bench.open();
     for reopened in [false, true] {
         let name = format!("lease {reopened}");
@@ -365,7 +326,7 @@ fn a_lease_keeps_its_token_its_attempts_and_its_room_in_a_copy() {
 /// dropped, and its timer freed while it was still linked.
 #[test]
 fn renewing_removing_compacting_and_expiring_one_key_at_once_leaves_one_of_their_states() {
-    let bench = Bench::new();
+    let bench = Bench::with(|_| ());
     let engine = bench.open();
     let over = std::sync::atomic::AtomicBool::new(false);
     let done = std::sync::atomic::AtomicU64::new(0);
@@ -417,7 +378,7 @@ fn renewing_removing_compacting_and_expiring_one_key_at_once_leaves_one_of_their
 
 #[test]
 fn a_full_disk_stops_compaction_without_harm_and_room_lets_it_go_on() {
-    let bench = Bench::new();
+    let bench = Bench::with(|_| ());
     let engine = bench.open();
     let keys: Vec<_> = (0..8_000).map(|i| format!("key {i}")).collect();
     keys.iter().for_each(|key| assert!(insert(&engine, key, &[3; 200], NEVER)));
@@ -435,7 +396,7 @@ fn a_full_disk_stops_compaction_without_harm_and_room_lets_it_go_on() {
 
 #[test]
 fn a_failed_sync_ends_compaction_and_all_writing_and_loses_nothing() {
-    let bench = Bench::new();
+    let bench = Bench::with(|_| ());
     let engine = bench.open();
     insert(&engine, "a", b"kept", NEVER);
     insert(&engine, "b", b"removed", NEVER);
@@ -453,7 +414,7 @@ fn a_failed_sync_ends_compaction_and_all_writing_and_loses_nothing() {
 
 #[test]
 fn small_remains_of_a_bucket_are_joined_once_and_then_left_alone() {
-    let bench = Bench::new();
+    let bench = Bench::with(|_| ());
     let mut known = BTreeMap::new();
     for round in 0..20 {
         let engine = bench.open();
@@ -477,7 +438,7 @@ fn small_remains_of_a_bucket_are_joined_once_and_then_left_alone() {
 
 #[test]
 fn lookups_go_on_undisturbed_while_their_records_are_copied() {
-    let bench = Bench::new();
+    let bench = Bench::with(|_| ());
     let engine = bench.open();
     let keys: Vec<_> = (0..6_000).map(|i| format!("key {i}")).collect();
     keys.iter().for_each(|key| assert!(insert(&engine, key, key.as_bytes(), NEVER)));

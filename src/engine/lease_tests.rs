@@ -3,45 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Maintenance};
 use crate::engine::Engine;
 use crate::engine::begin::{Begun, Grant};
+use crate::engine::bench::{Bench, MINUTE, get};
 use crate::engine::finish::Ending;
 use crate::error::{Error, Result};
 use crate::policy::{BeginOptions, OUTCOME_BYTES_RESERVED, Policy, Terms};
 use crate::record::Record;
-use crate::sys::memory_disk::MemoryDisk;
-use crate::time::{ManualClock, Timestamp, Ttl};
 use crate::version::Version;
-
-const START: u64 = 1_700_000_000_000;
-const MINUTE: u64 = 60_000;
-
-struct Bench {
-    disk: Arc<MemoryDisk>,
-    clock: Arc<ManualClock>,
-    constant_hash: bool,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(START)));
-        Self { disk: Arc::new(MemoryDisk::default()), clock, constant_hash: false }
-    }
-
-    fn open(&self) -> Engine {
-        let config = Config {
-            ttl: Ttl::After(Duration::from_millis(10 * MINUTE)),
-            maintenance: Maintenance::Manual,
-            clock: Some(self.clock.clone()),
-            stripes: 4,
-            lanes: 2,
-            segment_bytes_max: 1 << 20,
-            ..Config::default()
-        };
-        Engine::open_with(self.disk.clone(), config, |h| h.constant = self.constant_hash).unwrap()
-    }
-}
 
 fn terms(retention_ms: u64) -> Terms {
     let terms = Policy::default().terms(&BeginOptions::new(), retention_ms);
@@ -64,12 +33,6 @@ fn end(engine: &Engine, key: &str, token: Version, ending: Ending<'_>) -> Result
     let now = engine.clock.now();
     engine.with_key(None, key.as_bytes(), |full| engine.finish(full, token, ending, now))?;
     Ok(())
-}
-
-fn outcome(engine: &Engine, key: &str) -> Option<Vec<u8>> {
-    let mut found = None::<Record>;
-    engine.get(key.as_bytes(), &mut found).unwrap();
-    found.map(|record| record.outcome().to_vec())
 }
 
 /// Uses up all room, in every bucket that the keys could go to.
@@ -113,7 +76,7 @@ fn every_lease_begun_before_the_disk_filled_up_can_be_completed() {
             .unwrap_or_else(|error| panic!("lease {number}: {error}"));
     }
     let all_known =
-        |engine: &Engine| (0..3_000).all(|n| outcome(engine, &key(n)).is_some() == (n % 8 != 0));
+        |engine: &Engine| (0..3_000).all(|n| get(engine, &key(n)).is_some() == (n % 8 != 0));
     assert!(all_known(&engine));
     assert!(matches!(begin(&engine, "one more", MINUTE), Err(Error::Full { .. })));
     engine.maintain(Duration::from_secs(5)).unwrap();
@@ -126,7 +89,7 @@ fn every_lease_begun_before_the_disk_filled_up_can_be_completed() {
         bench.clock.advance(Duration::from_millis(minutes * MINUTE));
         while engine.maintain(Duration::from_secs(1)).unwrap().more {}
     }
-    assert!(outcome(&engine, &key(2)).is_none());
+    assert!(get(&engine, &key(2)).is_none());
     assert_eq!(engine.stats().segments, 0, "kept segments expire like all others");
 }
 
@@ -223,7 +186,7 @@ fn a_begin_or_completion_that_found_no_room_has_changed_nothing() {
     assert!(matches!(begin(&engine, "a", 10 * MINUTE).unwrap(), Begun::InProgress(_)));
     *bench.disk.room.lock() = None;
     end(&engine, "a", grant.version, Ending::Complete(&large)).unwrap();
-    assert_eq!(outcome(&engine, "a"), Some(large));
+    assert_eq!(get(&engine, "a"), Some(large));
     assert_eq!(started(begin(&engine, &other, 10 * MINUTE)).attempt, 1);
 }
 

@@ -32,6 +32,8 @@ pub(crate) mod waiters;
 pub(crate) mod wake;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod compact_tests;
 #[cfg(test)]
 mod lease_tests;

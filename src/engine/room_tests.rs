@@ -1,50 +1,17 @@
 //! At every limit: new keys are refused, all else goes on, nothing is lost, and service resumes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::config::{Config, Maintenance};
+use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::begin::Begun;
+use crate::engine::bench::{Bench, MINUTE, NEVER};
 use crate::engine::finish::Ending;
 use crate::error::{Error, Result};
 use crate::policy::{BeginOptions, OUTCOME_BYTES_RESERVED, Policy};
 use crate::record::{Ignore, Record};
-use crate::sys::memory_disk::MemoryDisk;
-use crate::time::{ManualClock, Timestamp, Ttl};
 use crate::version::Version;
-
-const START: u64 = 1_700_000_000_000;
-const MINUTE: u64 = 60_000;
-const NEVER: u64 = u64::MAX;
-
-struct Bench {
-    disk: Arc<MemoryDisk>,
-    clock: Arc<ManualClock>,
-    config: Config,
-}
-
-impl Bench {
-    fn new(limit: impl FnOnce(&mut Config)) -> Self {
-        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(START)));
-        let mut config = Config {
-            ttl: Ttl::Never,
-            maintenance: Maintenance::Manual,
-            clock: Some(clock.clone()),
-            stripes: 4,
-            lanes: 2,
-            segment_bytes_max: 1 << 20,
-            ..Config::default()
-        };
-        limit(&mut config);
-        Self { disk: Arc::default(), clock, config }
-    }
-
-    fn open(&self) -> Engine {
-        Engine::open(self.disk.clone(), self.config.clone()).unwrap()
-    }
-}
 
 fn insert(engine: &Engine, key: &str, bytes: usize, lifetime: u64) -> Result<bool> {
     engine.check_and_set(key.as_bytes(), &vec![1; bytes], lifetime, &mut Ignore)
@@ -113,7 +80,7 @@ fn is_full<T>(result: Result<T>, of: &str) -> bool {
 
 #[test]
 fn at_the_limit_of_keys_only_new_ones_are_refused_until_others_are_gone() {
-    let bench = Bench::new(|config| config.max_keys = Some(1_000));
+    let bench = Bench::with(|config| config.max_keys = Some(1_000));
     let engine = bench.open();
     let token = begin(&engine, "lease").unwrap().unwrap();
     let keys = saturate(&engine, "key", 60 * MINUTE);
@@ -134,7 +101,7 @@ fn at_the_limit_of_keys_only_new_ones_are_refused_until_others_are_gone() {
 
 #[test]
 fn the_limit_of_keys_is_not_exceeded_by_many_threads_and_counts_what_is_found_at_open() {
-    let bench = Bench::new(|config| config.max_keys = Some(500));
+    let bench = Bench::with(|config| config.max_keys = Some(500));
     let engine = bench.open();
     let taken = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -157,6 +124,7 @@ fn the_limit_of_keys_is_not_exceeded_by_many_threads_and_counts_what_is_found_at
         disk: bench.disk.clone(),
         clock: bench.clock.clone(),
         config: Config { max_keys: Some(100), ..bench.config.clone() },
+        constant_hash: false,
     };
     let engine = smaller.open();
     assert_eq!(engine.stats().keys, taken);
@@ -172,7 +140,7 @@ fn the_limit_of_keys_is_not_exceeded_by_many_threads_and_counts_what_is_found_at
 #[test]
 fn at_the_limit_of_bytes_only_new_keys_are_refused_until_removed_ones_make_room() {
     let limit = 12 << 20;
-    let bench = Bench::new(|config| config.max_bytes = Some(limit));
+    let bench = Bench::with(|config| config.max_bytes = Some(limit));
     let engine = bench.open();
     let token = begin(&engine, "lease").unwrap().unwrap();
     insert(&engine, "first", 0, NEVER).unwrap();
@@ -208,7 +176,7 @@ fn at_the_limit_of_bytes_only_new_keys_are_refused_until_removed_ones_make_room(
 
 #[test]
 fn keys_can_be_removed_on_a_full_disk_and_no_lease_loses_its_room_to_that() {
-    let bench = Bench::new(|_| {});
+    let bench = Bench::with(|_| {});
     let engine = bench.open();
     let leases: Vec<_> = (0..500).map(|i| format!("lease {i}")).collect();
     let tokens: Vec<_> = leases.iter().map(|key| begin(&engine, key).unwrap().unwrap()).collect();

@@ -5,54 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::config::{Config, Maintenance};
 use crate::engine::Engine;
+use crate::engine::bench::{Bench, MINUTE, START, get};
 use crate::engine::claim::FullKey;
 use crate::engine::lookup::Glance;
 use crate::error::Error;
 use crate::record::Record;
-use crate::sys::memory_disk::MemoryDisk;
-use crate::time::{Clock, ManualClock, Timestamp, Ttl};
-
-const START: u64 = 1_700_000_000_000;
-const MINUTE: u64 = 60_000;
-
-struct Bench {
-    disk: Arc<MemoryDisk>,
-    clock: Arc<ManualClock>,
-    constant_hash: bool,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(START)));
-        Self { disk: Arc::new(MemoryDisk::default()), clock, constant_hash: false }
-    }
-
-    fn open(&self) -> Engine {
-        let config = Config {
-            ttl: Ttl::After(Duration::from_millis(10 * MINUTE)),
-            maintenance: Maintenance::Manual,
-            clock: Some(self.clock.clone()),
-            stripes: 4,
-            lanes: 2,
-            segment_bytes_max: 1 << 20,
-            ..Config::default()
-        };
-        Engine::open_with(self.disk.clone(), config, |h| h.constant = self.constant_hash).unwrap()
-    }
-}
+use crate::time::{Clock, Timestamp};
 
 fn check(engine: &Engine, key: &str, outcome: &[u8]) -> Option<Vec<u8>> {
     let mut found = None::<Record>;
     let new = engine.check_and_set(key.as_bytes(), outcome, engine.lifetime(), &mut found);
     assert_eq!(new.unwrap(), found.is_none());
-    found.map(|record| record.outcome().to_vec())
-}
-
-fn get(engine: &Engine, key: &str) -> Option<Vec<u8>> {
-    let mut found = None::<Record>;
-    engine.get(key.as_bytes(), &mut found).unwrap();
     found.map(|record| record.outcome().to_vec())
 }
 
