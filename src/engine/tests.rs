@@ -182,6 +182,24 @@ fn a_record_read_without_the_lock_is_taken_back_once_its_slot_was_swept() {
     assert!(found.is_none());
 }
 
+#[test]
+fn after_a_close_no_maintenance_under_way_writes_to_the_directory() {
+    let bench = Bench::new();
+    let engine = bench.open();
+    check(&engine, "key", b"outcome");
+    assert!(engine.close().unwrap());
+    let next = bench.open();
+    assert_eq!(get(&next, "key").as_deref(), Some(&b"outcome"[..]));
+    // As a step would that had looked whether the store is open just before it was closed.
+    bench.clock.advance(Duration::from_millis(30 * MINUTE));
+    let now = engine.clock.now();
+    assert!(matches!(engine.expire(now), Err(Error::Closed)));
+    assert!(matches!(engine.log.save_manifest(now, false), Err(Error::Closed)));
+    drop(next);
+    // The segment is still listed, and dropped by whoever has the directory.
+    assert_eq!(bench.open().recovery.expired, 1);
+}
+
 /// One step of the model test.
 #[derive(Clone, Debug)]
 enum Step {

@@ -190,11 +190,19 @@ impl Log {
         Ok(true)
     }
 
-    /// Writes the list of segments.
+    /// Writes the list of segments; `closed` says that it is the last.
+    ///
+    /// # Errors
+    /// `Closed` after the last one, and as the system answers.
     pub(crate) fn save_manifest(&self, now: Timestamp, closed: bool) -> Result<()> {
-        let _listing = self.listing.lock();
+        let mut done = self.listing.lock();
+        if *done {
+            return Err(Error::Closed);
+        }
         let epoch = self.versions.epoch_reserved();
         let manifest = self.catalog.lock().manifest(epoch, now, closed);
-        self.disk.replace(MANIFEST_FILE, &manifest.encode())
+        self.disk.replace(MANIFEST_FILE, &manifest.encode())?;
+        *done = closed;
+        Ok(())
     }
 }

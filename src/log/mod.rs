@@ -103,8 +103,9 @@ pub(crate) struct Log {
     sealing: Mutex<()>,
     /// Held while a segment is created, so that no two threads create one for the same need.
     growing: Mutex<()>,
-    /// Held while the manifest is written, so that of two the later one stays.
-    listing: Mutex<()>,
+    /// Held while the manifest is written, so that of two the later one stays. True once the store
+    /// is closed: then no other may follow, as the directory may be somebody else's by then.
+    listing: Mutex<bool>,
 }
 
 impl Log {
