@@ -200,3 +200,19 @@ fn keys_can_be_removed_on_a_full_disk_and_no_lease_loses_its_room_to_that() {
     assert!(remove(&engine, &format!("key {removed}")).unwrap());
     assert!(insert(&engine, "new", 300, NEVER).unwrap());
 }
+
+#[test]
+fn room_under_the_limit_that_one_stripe_does_not_need_any_more_goes_to_the_others() {
+    let bench = Bench::with(|config| config.max_keys = Some(400));
+    let engine = bench.open();
+    assert!(saturate(&engine, "old", MINUTE).len() > 350);
+    bench.advance(30 * MINUTE);
+    while engine.maintain(Duration::from_secs(1)).unwrap().more {}
+    assert_eq!(engine.stats().keys, 0);
+    // All of these have their slots in the first of the four stripes.
+    let in_first = |key: &String| engine.hasher().hash(key.as_bytes()).as_u64() >> 62 == 0;
+    let keys = (0..).map(|i| format!("new {i}")).filter(in_first);
+    for (taken, key) in keys.take(300).enumerate() {
+        assert!(insert(&engine, &key, 10, MINUTE).unwrap(), "after {taken} keys");
+    }
+}
