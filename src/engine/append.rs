@@ -7,8 +7,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
 use crate::format::record::Header;
-use crate::log::Draft;
 use crate::log::reserve::Urgent;
+use crate::log::{Draft, Log};
 use crate::version::Version;
 use crate::wheel::bucket_end;
 
@@ -51,12 +51,7 @@ impl Engine {
         draft: &Draft<'_>,
         lifetime: u64,
     ) -> Result<(Location, Version)> {
-        match self.append(draft, lifetime) {
-            Err(Error::Full { .. }) => {}
-            done => return done,
-        }
-        let urgent = self.log.append_urgently(draft, draft.hash.digest(draft.outcome))?;
-        Ok(self.take_in(&urgent))
+        self.append_or(draft, lifetime, Log::append_urgently)
     }
 
     /// Appends a removal, also when there is no room for new keys.
@@ -65,20 +60,26 @@ impl Engine {
         draft: &Draft<'_>,
         lifetime: u64,
     ) -> Result<(Location, Version)> {
+        self.append_or(draft, lifetime, Log::append_removal)
+    }
+
+    /// Appends a record, on a full disk by `urgently`.
+    fn append_or(
+        &self,
+        draft: &Draft<'_>,
+        lifetime: u64,
+        urgently: fn(&Log, &Draft<'_>, u64) -> Result<Urgent>,
+    ) -> Result<(Location, Version)> {
         match self.append(draft, lifetime) {
             Err(Error::Full { .. }) => {}
             done => return done,
         }
-        let urgent = self.log.append_removal(draft, draft.hash.digest(draft.outcome))?;
-        Ok(self.take_in(&urgent))
-    }
-
-    /// Puts a kept segment that was opened into its bucket.
-    fn take_in(&self, urgent: &Urgent) -> (Location, Version) {
+        let urgent = urgently(&self.log, draft, draft.hash.digest(draft.outcome))?;
+        // A kept segment that was opened for it belongs to a bucket from now on.
         if let Some((ends, number)) = urgent.opened {
             self.wheel.add(ends, number);
         }
-        (urgent.location, urgent.version)
+        Ok((urgent.location, urgent.version))
     }
 
     /// Appends after making room: in an open bucket, in a new block, in a new segment.

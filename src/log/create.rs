@@ -56,18 +56,18 @@ impl Log {
         now: Timestamp,
     ) -> Result<(Option<Arc<Segment>>, Claimed)> {
         let _growing = self.growing.lock();
-        let mut created = None;
-        loop {
-            if let Some(claimed) = self.catalog.lock().claim(need.ends, span) {
-                return Ok((created, claimed));
-            }
-            // A second round only if others have claimed all of the segment made in the first.
-            let segment = self.create(need, span, now)?;
-            self.table.publish(&segment, false);
-            let segment = Arc::new(segment);
-            self.catalog.lock().activate(segment.clone());
-            created = Some(segment);
+        if let Some(claimed) = self.catalog.lock().claim(need.ends, span) {
+            return Ok((None, claimed));
         }
+        let segment = self.create(need, span, now)?;
+        self.table.publish(&segment, false);
+        let segment = Arc::new(segment);
+        // In one step, as others could claim all of it in between.
+        let mut catalog = self.catalog.lock();
+        catalog.activate(segment.clone());
+        let claimed =
+            catalog.claim(need.ends, span).ok_or(Error::Full { what: "segment space" })?;
+        Ok((Some(segment), claimed))
     }
 
     /// The bucket's next segment, with room for `span` blocks: the spare, or a new one.
