@@ -1,7 +1,9 @@
 //! The answers of a batch: one entry an item, all outcomes in one buffer that is used again.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::record::{Receive, Record, RecordMeta, RecordRef};
-use crate::sys::words::bytes_of;
+use crate::sys::words::{bytes_of, words_for};
 use crate::time::Timestamp;
 use crate::version::Version;
 
@@ -32,15 +34,22 @@ impl Check {
     }
 }
 
-impl Receive for Check {
+/// Answers a check.
+pub(crate) struct Checked;
+
+impl Receive for Checked {
+    type Answer = Check;
+
     #[inline(always)]
-    fn receive(&mut self, meta: RecordMeta, len: usize, words: impl Iterator<Item = u64>) {
-        *self = Self::Duplicate(Record::from_words(meta, len, words));
+    fn record(&mut self, meta: RecordMeta, len: usize, words: &[AtomicU64]) -> Check {
+        Check::Duplicate(Record::from_words(meta, len, words))
     }
 
-    fn retract(&mut self) {
-        *self = Self::New;
+    fn nothing(&mut self) -> Check {
+        Check::New
     }
+
+    fn retract(&mut self) {}
 }
 
 /// One answer of a batch.
@@ -86,21 +95,6 @@ impl Found {
         self.words.clear();
     }
 
-    #[inline]
-    fn push_none(&mut self) {
-        let meta = RecordMeta {
-            version: Version::from_u64(0),
-            created: Timestamp::from_millis(0),
-            expires: Timestamp::from_millis(0),
-            first_seen: Timestamp::from_millis(0),
-            attempts: 0,
-            failed: false,
-            has_fingerprint: false,
-            gone: false,
-        };
-        self.items.push(Item { meta, start: 0, len: NONE });
-    }
-
     fn get(&self, index: usize) -> Option<Option<RecordRef<'_>>> {
         let item = self.items.get(index)?;
         if item.len == NONE {
@@ -113,11 +107,29 @@ impl Found {
 }
 
 impl Receive for Found {
+    type Answer = ();
+
     #[inline(always)]
-    fn receive(&mut self, meta: RecordMeta, len: usize, words: impl Iterator<Item = u64>) {
+    fn record(&mut self, meta: RecordMeta, len: usize, words: &[AtomicU64]) {
         let start = self.words.len();
-        self.words.extend(words.map(u64::to_le));
+        let words = words.get(..words_for(len)).unwrap_or_default();
+        self.words.extend(words.iter().map(|word| word.load(Ordering::Relaxed)));
         self.items.push(Item { meta, start, len });
+    }
+
+    #[inline]
+    fn nothing(&mut self) {
+        let meta = RecordMeta {
+            version: Version::from_u64(0),
+            created: Timestamp::from_millis(0),
+            expires: Timestamp::from_millis(0),
+            first_seen: Timestamp::from_millis(0),
+            attempts: 0,
+            failed: false,
+            has_fingerprint: false,
+            gone: false,
+        };
+        self.items.push(Item { meta, start: 0, len: NONE });
     }
 
     fn retract(&mut self) {
@@ -176,11 +188,7 @@ impl Answers {
         self.found.clear();
     }
 
-    pub(crate) fn push_new(&mut self) {
-        self.found.push_none();
-    }
-
-    pub(crate) fn receiver(&mut self) -> &mut impl Receive {
+    pub(crate) fn receiver(&mut self) -> &mut impl Receive<Answer = ()> {
         &mut self.found
     }
 }
@@ -227,11 +235,7 @@ impl Lookups {
         self.found.clear();
     }
 
-    pub(crate) fn push_absent(&mut self) {
-        self.found.push_none();
-    }
-
-    pub(crate) fn receiver(&mut self) -> &mut impl Receive {
+    pub(crate) fn receiver(&mut self) -> &mut impl Receive<Answer = ()> {
         &mut self.found
     }
 }

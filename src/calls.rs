@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answers::Check;
+use crate::answers::{Check, Checked};
 use crate::begin::{Begin, begin_full};
 use crate::engine::Engine;
 use crate::engine::check::GROUP;
@@ -85,13 +85,13 @@ impl Claims<'_> {
         self.with_key(key, |full| self.engine.peek(full, now))
     }
 
-    pub(crate) fn check(
+    pub(crate) fn check<R: Receive>(
         &self,
         key: &[u8],
         outcome: &[u8],
         sent_at: Option<Timestamp>,
-        receive: &mut impl Receive,
-    ) -> Result<bool> {
+        receive: &mut R,
+    ) -> Result<R::Answer> {
         let store_lifetime = self.engine.lifetime();
         let lifetime_ms = self.policy.retention.map_or(Ok(store_lifetime), Ttl::millis)?;
         let outcome_ms = self.policy.outcome_millis(lifetime_ms)?;
@@ -100,7 +100,7 @@ impl Claims<'_> {
         self.with_key(key, |full| self.engine.check_full(full, outcome, kept, now, receive))
     }
 
-    pub(crate) fn get(&self, key: &[u8], receive: &mut impl Receive) -> Result<bool> {
+    pub(crate) fn get<R: Receive>(&self, key: &[u8], receive: &mut R) -> Result<R::Answer> {
         let now = self.engine.clock.now();
         self.with_key(key, |full| self.engine.get_full(full, now, receive))
     }
@@ -145,9 +145,7 @@ impl Store {
         outcome: impl AsRef<[u8]>,
         sent: Timestamp,
     ) -> Result<Check> {
-        let mut check = Check::New;
-        self.claims().check(key.as_ref(), outcome.as_ref(), Some(sent), &mut check)?;
-        Ok(check)
+        self.claims().check(key.as_ref(), outcome.as_ref(), Some(sent), &mut Checked)
     }
 
     /// Claims the key for work, or says what stands against it: in progress elsewhere, done,

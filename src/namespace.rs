@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answers::Check;
+use crate::answers::{Check, Checked};
 use crate::begin::Begin;
 use crate::calls::Claims;
 use crate::engine::finish::Ending;
@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::lease::{Lease, release_millis};
 use crate::meta::Meta;
 use crate::policy::{BeginOptions, Policy, lease_millis};
-use crate::record::{Ignore, Record};
+use crate::record::{Ignore, Own, Record};
 use crate::run::{Run, RunError};
 use crate::scan::{Scan, Scanned};
 use crate::stats::NamespaceStats;
@@ -94,9 +94,7 @@ impl Namespace {
     /// # Errors
     /// As there.
     pub fn check_and_set(&self, key: impl AsRef<[u8]>, outcome: impl AsRef<[u8]>) -> Result<Check> {
-        let mut check = Check::New;
-        self.claims().check(key.as_ref(), outcome.as_ref(), None, &mut check)?;
-        Ok(check)
+        self.claims().check(key.as_ref(), outcome.as_ref(), None, &mut Checked)
     }
 
     /// As [`Store::check_and_set_sent`], for the retention of the policy; the horizon is the later
@@ -110,9 +108,7 @@ impl Namespace {
         outcome: impl AsRef<[u8]>,
         sent: Timestamp,
     ) -> Result<Check> {
-        let mut check = Check::New;
-        self.claims().check(key.as_ref(), outcome.as_ref(), Some(sent), &mut check)?;
-        Ok(check)
+        self.claims().check(key.as_ref(), outcome.as_ref(), Some(sent), &mut Checked)
     }
 
     /// As [`Store::insert`], for the retention of the policy.
@@ -120,7 +116,7 @@ impl Namespace {
     /// # Errors
     /// As there.
     pub fn insert(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.claims().check(key.as_ref(), &[], None, &mut Ignore)
+        Ok(!self.claims().check(key.as_ref(), &[], None, &mut Ignore)?)
     }
 
     /// As [`Store::get`].
@@ -128,9 +124,7 @@ impl Namespace {
     /// # Errors
     /// As there.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record>> {
-        let mut found = None;
-        self.claims().get(key.as_ref(), &mut found)?;
-        Ok(found)
+        self.claims().get(key.as_ref(), &mut Own)
     }
 
     /// As [`Store::contains`].

@@ -1,5 +1,7 @@
 //! What finished work leaves behind for every later request with its key.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::sys::words::{WORD, bytes_of, word_at, words_for};
 
 /// Words that an outcome is held in without an allocation of its own.
@@ -19,22 +21,26 @@ enum Words {
 }
 
 impl Outcome {
-    /// The first `len` bytes of `words`, of which there are enough.
+    /// The first `len` bytes of `words`, of which there are enough, and perhaps more.
     #[inline(always)]
-    pub(crate) fn from_words(len: usize, words: impl Iterator<Item = u64>) -> Self {
-        if len > INLINE_WORDS * WORD {
-            return Self { len, words: Words::Heap(words.collect()) };
+    pub(crate) fn from_words(len: usize, words: &[AtomicU64]) -> Self {
+        if len <= INLINE_WORDS * WORD
+            && let Some(words) = words.first_chunk::<INLINE_WORDS>()
+        {
+            // All of them, needed or not, is faster than asking how many.
+            let inline = words.each_ref().map(|word| word.load(Ordering::Relaxed));
+            return Self { len, words: Words::Inline(inline) };
         }
-        let mut inline = [0; INLINE_WORDS];
-        for (to, word) in inline.iter_mut().zip(words) {
-            *to = word.to_le();
-        }
-        Self { len, words: Words::Inline(inline) }
+        Self { len, words: Words::Heap(boxed(words.get(..words_for(len)).unwrap_or_default())) }
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        let count = words_for(bytes.len());
-        Self::from_words(bytes.len(), (0..count).map(|index| word_at(bytes, index)))
+        let words = |index: usize| word_at(bytes, index).to_le();
+        let len = bytes.len();
+        if len <= INLINE_WORDS * WORD {
+            return Self { len, words: Words::Inline(std::array::from_fn(words)) };
+        }
+        Self { len, words: Words::Heap((0..words_for(len)).map(words).collect()) }
     }
 
     #[inline]
@@ -45,6 +51,11 @@ impl Outcome {
         };
         bytes_of(words).get(..self.len).unwrap_or_default()
     }
+}
+
+#[cold]
+fn boxed(words: &[AtomicU64]) -> Box<[u64]> {
+    words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
 }
 
 #[cfg(test)]

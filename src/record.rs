@@ -1,6 +1,7 @@
 //! A record as callers see it: the outcome, and when and as what it was recorded.
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 
 use crate::fingerprint::{FINGERPRINT_BYTES, Fingerprint};
 use crate::meta::{Meta, Status};
@@ -76,10 +77,11 @@ impl OutcomeGone {
         Self { bytes: outcome.len() as u64, digest: Fingerprint::of(outcome) }
     }
 
-    pub(crate) fn words(&self) -> [u64; GONE_WORDS] {
+    pub(crate) fn words(&self) -> [AtomicU64; GONE_WORDS] {
         let digest = u128::from_le_bytes(*self.digest.as_bytes());
         let low = u64::try_from(digest & u128::from(u64::MAX)).unwrap_or(0);
-        [self.bytes, low, u64::try_from(digest >> 64).unwrap_or(0)]
+        let high = u64::try_from(digest >> 64).unwrap_or(0);
+        [self.bytes, low, high].map(|word| AtomicU64::new(word.to_le()))
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -89,10 +91,15 @@ impl OutcomeGone {
     }
 }
 
-/// Takes the record that a lookup found, while the engine still holds it in place.
+/// Makes an answer of what a lookup found, while the engine still holds the record in place.
 pub(crate) trait Receive {
-    /// Takes a record whose outcome is the first `len` bytes of `words`, little-endian.
-    fn receive(&mut self, meta: RecordMeta, len: usize, words: impl Iterator<Item = u64>);
+    type Answer;
+
+    /// For a record whose outcome is the first `len` bytes of `words`; more words may follow.
+    fn record(&mut self, meta: RecordMeta, len: usize, words: &[AtomicU64]) -> Self::Answer;
+
+    /// For a key without one.
+    fn nothing(&mut self) -> Self::Answer;
 
     /// Forgets the record received last: it was not what it seemed.
     fn retract(&mut self);
@@ -109,11 +116,7 @@ pub struct Record {
 
 impl Record {
     #[inline(always)]
-    pub(crate) fn from_words(
-        meta: RecordMeta,
-        len: usize,
-        words: impl Iterator<Item = u64>,
-    ) -> Self {
+    pub(crate) fn from_words(meta: RecordMeta, len: usize, words: &[AtomicU64]) -> Self {
         Self { meta, outcome: Outcome::from_words(len, words) }
     }
 
@@ -174,23 +177,38 @@ impl fmt::Debug for Record {
     }
 }
 
-impl Receive for Option<Record> {
+/// Makes a copy of its own.
+pub(crate) struct Own;
+
+impl Receive for Own {
+    type Answer = Option<Record>;
+
     #[inline(always)]
-    fn receive(&mut self, meta: RecordMeta, len: usize, words: impl Iterator<Item = u64>) {
-        *self = Some(Record::from_words(meta, len, words));
+    fn record(&mut self, meta: RecordMeta, len: usize, words: &[AtomicU64]) -> Option<Record> {
+        Some(Record::from_words(meta, len, words))
     }
 
-    fn retract(&mut self) {
-        *self = None;
+    fn nothing(&mut self) -> Option<Record> {
+        None
     }
+
+    fn retract(&mut self) {}
 }
 
-/// Takes the fact alone and none of the bytes.
+/// Takes the fact alone: true for a record.
 pub(crate) struct Ignore;
 
 impl Receive for Ignore {
+    type Answer = bool;
+
     #[inline(always)]
-    fn receive(&mut self, _meta: RecordMeta, _len: usize, _words: impl Iterator<Item = u64>) {}
+    fn record(&mut self, _meta: RecordMeta, _len: usize, _words: &[AtomicU64]) -> bool {
+        true
+    }
+
+    fn nothing(&mut self) -> bool {
+        false
+    }
 
     fn retract(&mut self) {}
 }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answers::{Answers, Check, Lookups};
+use crate::answers::{Answers, Check, Checked, Lookups};
 use crate::config::{Config, Durability, Maintenance};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::maintainer::Maintainer;
-use crate::record::{Ignore, Record};
+use crate::record::{Ignore, Own, Record};
 use crate::stats::{Maintained, RecoveryReport, Stats};
 use crate::sys::files::Directory;
 use crate::time::{Clock, Ttl};
@@ -105,9 +105,7 @@ impl Store {
 
     #[inline]
     fn check_with(&self, key: &[u8], outcome: &[u8], lifetime: u64) -> Result<Check> {
-        let mut check = Check::New;
-        self.engine().check_and_set(key, outcome, lifetime, &mut check)?;
-        Ok(check)
+        self.engine().check_and_set(key, outcome, lifetime, &mut Checked)
     }
 
     /// Checks and sets many keys in their order, each as a single call would, several times
@@ -148,7 +146,7 @@ impl Store {
     #[inline]
     pub fn insert(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let engine = self.engine();
-        engine.check_and_set(key.as_ref(), &[], engine.lifetime(), &mut Ignore)
+        Ok(!engine.check_and_set(key.as_ref(), &[], engine.lifetime(), &mut Ignore)?)
     }
 
     /// True if the key is known; one that is in progress is not yet. Records nothing.
@@ -169,9 +167,7 @@ impl Store {
     /// [`Closed`](crate::Error::Closed).
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record>> {
-        let mut found = None;
-        self.engine().get(key.as_ref(), &mut found)?;
-        Ok(found)
+        self.engine().get(key.as_ref(), &mut Own)
     }
 
     /// Looks up many keys, fetching memory for many at once. `lookups` is cleared first.

@@ -22,12 +22,15 @@ thread_local! {
 /// A number that spreads threads over lanes.
 #[inline]
 pub(crate) fn lane_of_thread() -> usize {
-    LANE.with(|lane| {
-        if lane.get() == usize::MAX {
-            lane.set(NEXT_LANE.fetch_add(1, Ordering::Relaxed) % (usize::MAX / 2));
-        }
-        lane.get()
-    })
+    let lane = LANE.get();
+    if lane == usize::MAX { assign_lane() } else { lane }
+}
+
+#[cold]
+fn assign_lane() -> usize {
+    let lane = NEXT_LANE.fetch_add(1, Ordering::Relaxed) % (usize::MAX / 2);
+    LANE.set(lane);
+    lane
 }
 
 impl Engine {

@@ -12,7 +12,7 @@ use crate::format::record::Kind;
 use crate::format::state::State;
 use crate::meta::{Meta, Status};
 use crate::policy::Terms;
-use crate::record::Record;
+use crate::record::{Own, Record};
 use crate::time::{Timestamp, expiry};
 use crate::version::Version;
 
@@ -112,9 +112,7 @@ fn refusal(known: &Known<'_>, terms: &Terms, now: Timestamp) -> Option<Begun> {
     let used_up = known.state.attempts >= terms.attempts_max;
     match known.status {
         Status::Completed | Status::Failed => {
-            let mut found = None::<Record>;
-            hand_over_at(known.view, now, &mut found);
-            found.map(Begun::Completed)
+            hand_over_at(known.view, now, &mut Own).flatten().map(Begun::Completed)
         }
         Status::InProgress => Some(Begun::InProgress(known.meta())),
         Status::Unknown => Some(Begun::Unknown(known.meta())),

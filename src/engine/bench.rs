@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Maintenance};
 use crate::engine::Engine;
-use crate::record::Record;
+use crate::record::Own;
 use crate::sys::memory_disk::MemoryDisk;
 use crate::time::{ManualClock, Timestamp, Ttl};
 
@@ -61,7 +61,6 @@ impl Bench {
 
 /// The key's outcome, if it is known.
 pub(crate) fn get(engine: &Engine, key: &str) -> Option<Vec<u8>> {
-    let mut found = None::<Record>;
-    engine.get(key.as_bytes(), &mut found).unwrap();
+    let found = engine.get(key.as_bytes(), &mut Own).unwrap();
     found.map(|record| record.outcome().to_vec())
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::answers::{Answers, Lookups};
 use crate::engine::Engine;
-use crate::engine::lookup::{Glance, Lookup, hand_over};
+use crate::engine::lookup::{Lookup, hand_over};
 use crate::error::Result;
 use crate::format::record::{Kind, Marks};
 use crate::index::search::Search;
@@ -19,28 +19,53 @@ pub(crate) const GROUP: usize = 32;
 /// A key's hash, and the search for it made ahead.
 pub(crate) type Ahead<'a> = (KeyHash, Option<Search<'a>>);
 
+/// An answer, and whether it is *new*.
+struct Decided<A> {
+    answer: A,
+    new: bool,
+}
+
 impl Engine {
-    /// Records the key unless it is known; true when it was new. A duplicate goes to `receive`.
+    /// Records the key unless it is known.
+    ///
+    /// Every way back writes the answer where the caller asked for it: a duplicate takes so few
+    /// instructions that moving it once more would be felt.
     #[inline]
-    pub(crate) fn check_and_set(
+    pub(crate) fn check_and_set<R: Receive>(
         &self,
         key: &[u8],
         outcome: &[u8],
         lifetime: u64,
-        receive: &mut impl Receive,
-    ) -> Result<bool> {
+        receive: &mut R,
+    ) -> Result<R::Answer> {
         self.health.check_writable()?;
         self.config.limits.check_key(key)?;
         self.config.limits.check_outcome(outcome)?;
         let hash = self.hasher.hash(key);
         let search = self.index.search(hash);
-        let item = (key, outcome);
-        let new =
-            self.decide(search.as_ref(), hash, item, || self.clock.now(), lifetime, receive)?;
+        if let Some(search) = &search
+            && let Some(answer) = self.replay(search, key, || self.clock.now(), receive)
+        {
+            self.counters().duplicate.fetch_add(1, Ordering::Relaxed);
+            return Ok(answer);
+        }
+        self.decide_alone(search, hash, (key, outcome), lifetime, receive)
+    }
+
+    #[inline(never)]
+    fn decide_alone<R: Receive>(
+        &self,
+        search: Option<Search<'_>>,
+        hash: KeyHash,
+        item: (&[u8], &[u8]),
+        lifetime: u64,
+        receive: &mut R,
+    ) -> Result<R::Answer> {
+        let decided = self.decide(search, hash, item, self.clock.now(), lifetime, receive)?;
         let counters = self.counters();
-        let counter = if new { &counters.new } else { &counters.duplicate };
+        let counter = if decided.new { &counters.new } else { &counters.duplicate };
         counter.fetch_add(1, Ordering::Relaxed);
-        Ok(new)
+        Ok(decided.answer)
     }
 
     /// The store's own lifetime, in milliseconds.
@@ -49,54 +74,33 @@ impl Engine {
         self.lifetime
     }
 
-    /// Decides on a key that was checked, hashed and searched for without the lock.
+    /// Decides on a key whose search did not lead straight to a live record with a compact header.
     ///
-    /// A duplicate is answered from that search if it holds; the lock is for whoever writes.
-    #[inline(always)]
-    fn decide(
+    /// The lock is for whoever writes, and for what a search without it leaves open.
+    fn decide<R: Receive>(
         &self,
-        search: Option<&Search<'_>>,
-        hash: KeyHash,
-        item: (&[u8], &[u8]),
-        now: impl Fn() -> Timestamp,
-        lifetime: u64,
-        receive: &mut impl Receive,
-    ) -> Result<bool> {
-        let mut absent = None;
-        if let Some(search) = search {
-            match self.glance(search, item.0) {
-                Glance::Replay(replay) => {
-                    if Self::hand_over_glanced(search, &replay, now(), receive) {
-                        return Ok(false);
-                    }
-                }
-                Glance::Absent => absent = Some(search),
-                Glance::Unsure => {}
-            }
-        }
-        self.decide_locked(absent, hash, item, now(), lifetime, receive)
-    }
-
-    /// Decides under the stripe's lock. The key is known to be absent if `absent` still holds.
-    fn decide_locked(
-        &self,
-        absent: Option<&Search<'_>>,
+        search: Option<Search<'_>>,
         hash: KeyHash,
         (key, outcome): (&[u8], &[u8]),
         now: Timestamp,
         lifetime: u64,
-        receive: &mut impl Receive,
-    ) -> Result<bool> {
+        receive: &mut R,
+    ) -> Result<Decided<R::Answer>> {
+        if let Some(search) = &search
+            && let Some(answer) = self.replay_wide(search, key, now, receive)
+        {
+            return Ok(Decided { answer, new: false });
+        }
+        let absent = search.filter(Search::is_conclusive);
         let mut stripe = self.index.lock(hash);
         // Again under the lock, as close() waits for the stripes and then for nobody.
         self.health.check_writable()?;
-        let lookup = match absent {
+        let lookup = match &absent {
             Some(search) if stripe.is_as_in(search) => Lookup::NONE,
             _ => self.find(&stripe, hash, key)?,
         };
         if let Some(replay) = lookup.live(now) {
-            hand_over(&replay, receive);
-            return Ok(false);
+            return Ok(Decided { answer: hand_over(&replay, receive), new: false });
         }
         let expires = match &lookup.record {
             Some(view) => super::claim::admit_check(view, now, expiry(now, lifetime))?,
@@ -125,10 +129,10 @@ impl Engine {
                 // The key may have been released for later, and somebody wait for that.
                 self.waiters.wake(hash);
             }
-            (None, Some(search)) => stripe.place_in(search, hash, location),
+            (None, Some(search)) => stripe.place_in(&search, hash, location),
             (None, None) => stripe.place(hash, location),
         }
-        Ok(true)
+        Ok(Decided { answer: receive.nothing(), new: true })
     }
 
     /// Decides on many keys in their order, each as a single call would.
@@ -163,8 +167,10 @@ impl Engine {
                 self.config.limits.check_outcome(outcome)?;
                 let search = self.renewed(search, hash);
                 let (item, receive) = ((key, outcome), answers.receiver());
-                if self.decide(search.as_ref(), hash, item, || now, lifetime, receive)? {
-                    answers.push_new();
+                let replayed =
+                    search.as_ref().and_then(|search| self.replay(search, key, || now, receive));
+                if replayed.is_none() {
+                    self.decide(search, hash, item, now, lifetime, receive)?;
                 }
             }
         }
@@ -182,9 +188,7 @@ impl Engine {
                 let key = key.as_ref();
                 self.config.limits.check_key(key)?;
                 let search = self.renewed(search, hash);
-                if !self.get_hashed(search.as_ref(), hash, key, || now, lookups.receiver())? {
-                    lookups.push_absent();
-                }
+                self.get_hashed(search.as_ref(), hash, key, || now, lookups.receiver())?;
             }
         }
         Ok(())
@@ -231,10 +235,7 @@ impl Engine {
         while let Some((_, search)) = used.get_mut(further.trailing_zeros() as usize) {
             further &= further - 1;
             let Some(search) = search else { continue };
-            search.look_further();
-            if search.goes_on() {
-                search.finish(&self.index);
-            }
+            search.go_on(&self.index);
             if search.has_match() {
                 self.prefetch_match(search);
             }

@@ -13,14 +13,14 @@ use crate::error::Error;
 use crate::fingerprint::Fingerprint;
 use crate::meta::Meta;
 use crate::policy::{BeginOptions, Policy};
-use crate::record::Record;
+use crate::record::{Ignore, Own};
 use crate::version::Version;
 
 /// What is known of a key, whole.
 type Picture = Option<(Meta, Option<Vec<u8>>)>;
 
 fn insert(engine: &Engine, key: &str, outcome: &[u8], lifetime: u64) -> bool {
-    engine.check_and_set(key.as_bytes(), outcome, lifetime, &mut None::<Record>).unwrap()
+    !engine.check_and_set(key.as_bytes(), outcome, lifetime, &mut Ignore).unwrap()
 }
 
 fn remove(engine: &Engine, key: &str) -> bool {
@@ -48,8 +48,7 @@ fn end(engine: &Engine, key: &str, token: Version, ending: Ending<'_>) {
 fn picture(engine: &Engine, key: &str) -> Picture {
     let now = engine.clock.now();
     let meta = engine.with_key(None, key.as_bytes(), |full| engine.peek(full, now)).unwrap()?;
-    let mut found = None::<Record>;
-    engine.get(key.as_bytes(), &mut found).unwrap();
+    let found = engine.get(key.as_bytes(), &mut Own).unwrap();
     Some((meta, found.map(|record| record.outcome().to_vec())))
 }
 
@@ -195,7 +194,7 @@ fn no_subset_of_segments_compacted_before_a_restart_brings_anything_back() {
                             key.as_bytes(),
                             &[seed as u8; 40],
                             lifetime,
-                            &mut None::<Record>,
+                            &mut Own,
                         );
                     }
                 }
@@ -448,8 +447,7 @@ fn lookups_go_on_undisturbed_while_their_records_are_copied() {
         for _ in 0..2 {
             scope.spawn(|| {
                 for key in keys.iter().cycle() {
-                    let mut found = None::<Record>;
-                    assert!(!engine.check_and_set(key.as_bytes(), b"", 1, &mut found).unwrap());
+                    let found = engine.check_and_set(key.as_bytes(), b"", 1, &mut Own).unwrap();
                     assert_eq!(found.unwrap().outcome(), key.as_bytes());
                     if over.load(Ordering::Relaxed) {
                         return;

@@ -9,7 +9,7 @@ use crate::engine::bench::{Bench, MINUTE, get};
 use crate::engine::finish::Ending;
 use crate::error::{Error, Result};
 use crate::policy::{BeginOptions, OUTCOME_BYTES_RESERVED, Policy, Terms};
-use crate::record::Record;
+use crate::record::Own;
 use crate::version::Version;
 
 fn terms(retention_ms: u64) -> Terms {
@@ -40,12 +40,7 @@ fn fill(engine: &Engine) {
     for (ttl, minutes) in [1, 10, 60, 600].into_iter().enumerate() {
         for number in 0.. {
             let (key, outcome) = (format!("fill {ttl} {number}"), vec![1; 600]);
-            let filled = engine.check_and_set(
-                key.as_bytes(),
-                &outcome,
-                minutes * MINUTE,
-                &mut None::<Record>,
-            );
+            let filled = engine.check_and_set(key.as_bytes(), &outcome, minutes * MINUTE, &mut Own);
             match filled {
                 Ok(_) => assert!(number < 100_000, "the disk never filled up"),
                 Err(Error::Full { .. }) => break,
@@ -214,7 +209,7 @@ fn a_check_that_records_an_overdue_key_ends_its_promise() {
     started(begin(&engine, "a", 10 * MINUTE));
     assert!(engine.log.reserve.promised() > 0);
     bench.clock.advance(Duration::from_millis(MINUTE));
-    let checked = engine.check_and_set(b"a", b"x", MINUTE, &mut None::<Record>);
-    assert!(checked.unwrap());
+    let checked = engine.check_and_set(b"a", b"x", MINUTE, &mut Own);
+    assert!(checked.unwrap().is_none());
     assert_eq!(engine.log.reserve.promised(), 0);
 }

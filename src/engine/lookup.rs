@@ -13,21 +13,12 @@ use crate::key::KeyHash;
 use crate::log::Found;
 use crate::log::view::{RecordView, Replay};
 use crate::record::{GONE_WORDS, OutcomeGone, Receive};
+use crate::sys::words;
 use crate::time::Timestamp;
 
 thread_local! {
     /// Where records that were not written by this process are copied to be checked.
     static CHECKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// What a search without the lock shows of a key.
-pub(crate) enum Glance<'a> {
-    /// The key's latest record, if the search [holds](Search::holds).
-    Replay(Replay<'a>),
-    /// The key has none, if the search holds.
-    Absent,
-    /// Only the locked search can tell.
-    Unsure,
 }
 
 /// Outcomes up to this many bytes are copied before it is replay whether the search holds.
@@ -55,37 +46,59 @@ impl Lookup<'_> {
 }
 
 impl Engine {
-    /// Looks at a key's record without the lock.
+    /// Looks at a key's record without the lock, and hands it over if it is live and was read while
+    /// the search held.
     ///
     /// Two keys of a stripe with one tag are so rare that the lock may sort them out: whatever is
-    /// not plainly the key's own record or plainly nothing is left to the locked search.
+    /// not plainly the key's own record is left to [`Engine::replay_wide`] and the locked search.
     #[inline(always)]
-    pub(crate) fn glance(&self, search: &Search<'_>, key: &[u8]) -> Glance<'_> {
+    pub(crate) fn replay<R: Receive>(
+        &self,
+        search: &Search<'_>,
+        key: &[u8],
+        now: impl Fn() -> Timestamp,
+        receive: &mut R,
+    ) -> Option<R::Answer> {
         if !search.has_match() {
-            return if search.is_conclusive() { Glance::Absent } else { Glance::Unsure };
+            return None;
         }
-        let replay = search.location().and_then(|location| self.log.glance(location, key));
-        replay.map_or(Glance::Unsure, Glance::Replay)
+        let replay = self.log.glance(search.location()?, key)?;
+        Self::hand_over_glanced(search, &replay, now(), receive)
     }
 
-    /// Hands over a record found by a search without the lock; true if it is live and was read
-    /// while the search held. Else nothing was handed over.
+    /// As [`Engine::replay`], for a record with a wide header.
+    pub(crate) fn replay_wide<R: Receive>(
+        &self,
+        search: &Search<'_>,
+        key: &[u8],
+        now: Timestamp,
+        receive: &mut R,
+    ) -> Option<R::Answer> {
+        if !search.has_match() {
+            return None;
+        }
+        let replay = self.log.glance_wide(search.location()?, key)?;
+        Self::hand_over_glanced(search, &replay, now, receive)
+    }
+
+    /// Hands over a record found by a search without the lock, if it is live and was read while
+    /// the search held.
     #[inline(always)]
-    pub(crate) fn hand_over_glanced(
+    pub(crate) fn hand_over_glanced<R: Receive>(
         search: &Search<'_>,
         replay: &Replay<'_>,
         now: Timestamp,
-        receive: &mut impl Receive,
-    ) -> bool {
+        receive: &mut R,
+    ) -> Option<R::Answer> {
         if now >= replay.meta.expires || replay.outcome_len > GLANCE_BYTES_MAX {
-            return false;
+            return None;
         }
-        hand_over(replay, receive);
-        let holds = search.holds();
-        if !holds {
+        let taken = hand_over(replay, receive);
+        if !search.holds() {
             receive.retract();
+            return None;
         }
-        holds
+        Some(taken)
     }
 
     /// Finds the key's slot and record.
@@ -140,9 +153,9 @@ impl Engine {
         }
     }
 
-    /// Reads a key's live record into `receive`; true if there is one.
+    /// Reads a key's live record.
     #[inline]
-    pub(crate) fn get(&self, key: &[u8], receive: &mut impl Receive) -> Result<bool> {
+    pub(crate) fn get<R: Receive>(&self, key: &[u8], receive: &mut R) -> Result<R::Answer> {
         self.health.check_readable()?;
         self.config.limits.check_key(key)?;
         let hash = self.hasher.hash(key);
@@ -152,43 +165,45 @@ impl Engine {
 
     /// As [`Engine::get`], for a key that was checked, hashed and searched for.
     #[inline(always)]
-    pub(crate) fn get_hashed(
+    pub(crate) fn get_hashed<R: Receive>(
         &self,
         search: Option<&Search<'_>>,
         hash: KeyHash,
         key: &[u8],
         now: impl Fn() -> Timestamp,
-        receive: &mut impl Receive,
-    ) -> Result<bool> {
+        receive: &mut R,
+    ) -> Result<R::Answer> {
         if let Some(search) = search {
-            match self.glance(search, key) {
-                Glance::Replay(replay) => {
-                    if Self::hand_over_glanced(search, &replay, now(), receive) {
-                        return Ok(true);
-                    }
-                }
-                Glance::Absent if search.holds() => return Ok(false),
-                Glance::Absent | Glance::Unsure => {}
+            if let Some(answer) = self.replay(search, key, &now, receive) {
+                return Ok(answer);
+            }
+            if search.is_conclusive() && search.holds() {
+                return Ok(receive.nothing());
             }
         }
-        self.get_locked(hash, key, now(), receive)
+        self.get_further(search.copied(), hash, key, now(), receive)
     }
 
     #[cold]
-    fn get_locked(
+    fn get_further<R: Receive>(
         &self,
+        search: Option<Search<'_>>,
         hash: KeyHash,
         key: &[u8],
         now: Timestamp,
-        receive: &mut impl Receive,
-    ) -> Result<bool> {
+        receive: &mut R,
+    ) -> Result<R::Answer> {
+        if let Some(search) = &search
+            && let Some(answer) = self.replay_wide(search, key, now, receive)
+        {
+            return Ok(answer);
+        }
         let stripe = self.index.lock(hash);
         let lookup = self.find(&stripe, hash, key)?;
-        let Some(replay) = lookup.live(now) else {
-            return Ok(false);
-        };
-        hand_over(&replay, receive);
-        Ok(true)
+        Ok(match lookup.live(now) {
+            Some(replay) => hand_over(&replay, receive),
+            None => receive.nothing(),
+        })
     }
 
     /// Checks every byte of a record that this process has not written.
@@ -204,20 +219,24 @@ impl Engine {
 }
 
 /// Copies a record's outcome to whoever asked or, if it is gone, what is known of it.
-pub(crate) fn hand_over_at(view: &RecordView<'_>, now: Timestamp, receive: &mut impl Receive) {
-    let Some(mut replay) = view.replay() else { return };
+pub(crate) fn hand_over_at<R: Receive>(
+    view: &RecordView<'_>,
+    now: Timestamp,
+    receive: &mut R,
+) -> Option<R::Answer> {
+    let mut replay = view.replay()?;
     let gone = |state: State| state.outcome_is_gone(replay.meta.created, now);
     if !view.state().is_some_and(gone) {
-        return hand_over(&replay, receive);
+        return Some(hand_over(&replay, receive));
     }
-    let outcome: Vec<u8> = replay.outcome_words().flat_map(u64::to_le_bytes).collect();
-    let gone = OutcomeGone::of(outcome.get(..replay.outcome_len).unwrap_or_default());
+    let mut outcome = vec![0; replay.outcome_len];
+    words::read_bytes(replay.outcome, &mut outcome);
     replay.meta.gone = true;
-    receive.receive(replay.meta, GONE_WORDS * 8, gone.words().into_iter());
+    Some(receive.record(replay.meta, GONE_WORDS * 8, &OutcomeGone::of(&outcome).words()))
 }
 
 /// Copies a record's outcome to whoever asked.
-#[inline]
-pub(crate) fn hand_over(replay: &Replay<'_>, receive: &mut impl Receive) {
-    receive.receive(replay.meta, replay.outcome_len, replay.outcome_words());
+#[inline(always)]
+pub(crate) fn hand_over<R: Receive>(replay: &Replay<'_>, receive: &mut R) -> R::Answer {
+    receive.record(replay.meta, replay.outcome_len, replay.outcome)
 }

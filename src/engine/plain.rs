@@ -23,24 +23,25 @@ pub(crate) struct Kept {
 }
 
 impl Engine {
-    /// Records the key unless it is known; true when it was new. A duplicate goes to `receive`.
-    pub(crate) fn check_full(
+    /// Records the key unless it is known.
+    pub(crate) fn check_full<R: Receive>(
         &self,
         full: FullKey<'_>,
         outcome: &[u8],
         kept: Kept,
         now: Timestamp,
-        receive: &mut impl Receive,
-    ) -> Result<bool> {
+        receive: &mut R,
+    ) -> Result<R::Answer> {
         self.config.limits.check_outcome(outcome)?;
         let mut stripe = self.index.lock(full.hash);
         self.health.check_writable()?;
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
-        if let Some(view) = lookup.record.as_ref().filter(|_| lookup.live(now).is_some()) {
-            hand_over_at(view, now, receive);
+        if let Some(view) = lookup.record.as_ref().filter(|_| lookup.live(now).is_some())
+            && let Some(answer) = hand_over_at(view, now, receive)
+        {
             drop(stripe);
             self.count(full, |counters| &counters.duplicate);
-            return Ok(false);
+            return Ok(answer);
         }
         let Kept { lifetime_ms, outcome_ms, sent_at } = kept;
         if self.known(&lookup, now)?.is_none() {
@@ -57,23 +58,21 @@ impl Engine {
         drop(stripe);
         self.waiters.wake(full.hash);
         self.count(full, |counters| &counters.new);
-        Ok(true)
+        Ok(receive.nothing())
     }
 
-    /// Reads a key's live record into `receive`; true if there is one.
-    pub(crate) fn get_full(
+    /// Reads a key's live record.
+    pub(crate) fn get_full<R: Receive>(
         &self,
         full: FullKey<'_>,
         now: Timestamp,
-        receive: &mut impl Receive,
-    ) -> Result<bool> {
+        receive: &mut R,
+    ) -> Result<R::Answer> {
         self.health.check_readable()?;
         let stripe = self.index.lock(full.hash);
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
-        let Some(view) = lookup.record.as_ref().filter(|_| lookup.live(now).is_some()) else {
-            return Ok(false);
-        };
-        hand_over_at(view, now, receive);
-        Ok(true)
+        let live = lookup.record.as_ref().filter(|_| lookup.live(now).is_some());
+        let answer = live.and_then(|view| hand_over_at(view, now, receive));
+        Ok(answer.unwrap_or_else(|| receive.nothing()))
     }
 }

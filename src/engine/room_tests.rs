@@ -10,15 +10,16 @@ use crate::engine::bench::{Bench, MINUTE, NEVER};
 use crate::engine::finish::Ending;
 use crate::error::{Error, Result};
 use crate::policy::{BeginOptions, OUTCOME_BYTES_RESERVED, Policy};
-use crate::record::{Ignore, Record};
+use crate::record::Ignore;
 use crate::version::Version;
 
 fn insert(engine: &Engine, key: &str, bytes: usize, lifetime: u64) -> Result<bool> {
-    engine.check_and_set(key.as_bytes(), &vec![1; bytes], lifetime, &mut Ignore)
+    let known = engine.check_and_set(key.as_bytes(), &vec![1; bytes], lifetime, &mut Ignore)?;
+    Ok(!known)
 }
 
 fn known(engine: &Engine, key: &str) -> bool {
-    engine.get(key.as_bytes(), &mut None::<Record>).unwrap()
+    engine.get(key.as_bytes(), &mut Ignore).unwrap()
 }
 
 fn remove(engine: &Engine, key: &str) -> Result<bool> {

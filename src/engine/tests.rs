@@ -8,16 +8,13 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::engine::bench::{Bench, MINUTE, START, get};
 use crate::engine::claim::FullKey;
-use crate::engine::lookup::Glance;
 use crate::error::Error;
-use crate::record::Record;
+use crate::record::Own;
 use crate::time::{Clock, Timestamp};
 
 fn check(engine: &Engine, key: &str, outcome: &[u8]) -> Option<Vec<u8>> {
-    let mut found = None::<Record>;
-    let new = engine.check_and_set(key.as_bytes(), outcome, engine.lifetime(), &mut found);
-    assert_eq!(new.unwrap(), found.is_none());
-    found.map(|record| record.outcome().to_vec())
+    let found = engine.check_and_set(key.as_bytes(), outcome, engine.lifetime(), &mut Own);
+    found.unwrap().map(|record| record.outcome().to_vec())
 }
 
 fn remove(engine: &Engine, key: &str) -> bool {
@@ -85,9 +82,9 @@ fn a_full_disk_refuses_new_keys_loses_nothing_and_heals() {
     let mut kept = 0;
     let refused = loop {
         let (key, outcome) = (format!("key {kept}"), vec![1; 1000]);
-        match engine.check_and_set(key.as_bytes(), &outcome, MINUTE, &mut None::<Record>) {
-            Ok(true) => kept += 1,
-            Ok(false) => panic!("{key} was known"),
+        match engine.check_and_set(key.as_bytes(), &outcome, MINUTE, &mut Own) {
+            Ok(None) => kept += 1,
+            Ok(Some(_)) => panic!("{key} was known"),
             Err(error) => break error,
         }
     };
@@ -108,7 +105,7 @@ fn a_failed_sync_ends_all_writing_but_not_reading() {
     bench.disk.sync_fails.store(true, Ordering::SeqCst);
     assert!(engine.sync().is_err());
     bench.disk.sync_fails.store(false, Ordering::SeqCst);
-    let refused = engine.check_and_set(b"b", b"", MINUTE, &mut None::<Record>);
+    let refused = engine.check_and_set(b"b", b"", MINUTE, &mut Own);
     assert!(matches!(refused, Err(Error::Poisoned { .. })));
     assert!(matches!(engine.sync(), Err(Error::Poisoned { .. })));
     assert_eq!(get(&engine, "a"), Some(b"1".to_vec()));
@@ -123,9 +120,8 @@ fn versions_of_a_key_rise_through_removal_expiry_and_reopening() {
     for round in 0..12 {
         let engine = bench.open();
         for _ in 0..3 {
-            let mut found = None::<Record>;
             assert_eq!(check(&engine, "a", b""), None, "round {round}");
-            engine.get(b"a", &mut found).unwrap();
+            let found = engine.get(b"a", &mut Own).unwrap();
             let version = found.map(|record| record.version());
             assert!(version > last, "round {round}");
             last = version;
@@ -168,18 +164,13 @@ fn a_record_read_without_the_lock_is_taken_back_once_its_slot_was_swept() {
     check(&engine, "key", b"outcome");
     let before = engine.clock.now();
     let search = engine.index.search(engine.hasher().hash(b"key")).unwrap();
-    let Glance::Replay(replay) = engine.glance(&search, b"key") else {
-        panic!("the key's record was not seen");
-    };
-    let mut found = None::<Record>;
-    assert!(Engine::hand_over_glanced(&search, &replay, before, &mut found));
-    assert_eq!(found.unwrap().outcome(), b"outcome");
+    let replay = engine.log.glance(search.location().unwrap(), b"key").unwrap();
+    let found = Engine::hand_over_glanced(&search, &replay, before, &mut Own);
+    assert_eq!(found.flatten().unwrap().outcome(), b"outcome");
     // The segment is dropped and its place free for others, so what is read there is nobody's.
     bench.clock.advance(Duration::from_millis(30 * MINUTE));
     while engine.maintain(Duration::from_secs(1)).unwrap().more {}
-    let mut found = None::<Record>;
-    assert!(!Engine::hand_over_glanced(&search, &replay, before, &mut found));
-    assert!(found.is_none());
+    assert!(Engine::hand_over_glanced(&search, &replay, before, &mut Own).is_none());
 }
 
 #[test]
@@ -243,12 +234,12 @@ fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
 /// Does one step on both and compares the answers.
 fn compare(bench: &Bench, open: &Engine, model: &mut Model, step: &Step, outcome_byte: u8) {
     const LIFETIMES: [u64; 6] = [1, 999, 30_000, 10 * MINUTE, 700 * MINUTE, u64::MAX];
-    let mut found = None::<Record>;
     match *step {
         Step::Check(key, len, lifetime) => {
             let outcome = vec![outcome_byte; usize::from(len)];
             let lifetime = LIFETIMES[usize::from(lifetime)];
-            let new = open.check_and_set(&[key], &outcome, lifetime, &mut found).unwrap();
+            let found = open.check_and_set(&[key], &outcome, lifetime, &mut Own).unwrap();
+            let new = found.is_none();
             let answer = found.map(|record| record.outcome().to_vec());
             assert_eq!(answer.as_ref(), model.live(key));
             if new {
@@ -256,7 +247,7 @@ fn compare(bench: &Bench, open: &Engine, model: &mut Model, step: &Step, outcome
             }
         }
         Step::Get(key) => {
-            open.get(&[key], &mut found).unwrap();
+            let found = open.get(&[key], &mut Own).unwrap();
             let answer = found.map(|record| record.outcome().to_vec());
             assert_eq!(answer.as_ref(), model.live(key));
         }

@@ -40,7 +40,8 @@ pub(crate) struct Index {
     blocks: Blocks,
     credit: Credit,
     stripes: Box<[Stripe]>,
-    stripe_shift: u32,
+    /// How far a hash that was shifted by one is shifted on to be a stripe's number.
+    shift_after_one: u32,
 }
 
 impl Index {
@@ -56,8 +57,8 @@ impl Index {
         let blocks = Blocks::new(arena.len());
         let credit = Credit::new(keys_max, stripes);
         let all = (0..stripes).map(|_| Stripe::new(credit.at_first())).collect();
-        let stripe_shift = 64 - stripes.trailing_zeros();
-        Ok(Self { arena, blocks, credit, stripes: all, stripe_shift })
+        let shift_after_one = 63 - stripes.trailing_zeros();
+        Ok(Self { arena, blocks, credit, stripes: all, shift_after_one })
     }
 
     pub(crate) fn stripe_count(&self) -> usize {
@@ -98,7 +99,7 @@ impl Index {
     }
 
     /// Looks for a hash without its stripe's lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn search(&self, hash: KeyHash) -> Option<Search<'_>> {
         Search::whole(self, self.stripe(self.stripe_of(hash)), hash)
     }
@@ -124,14 +125,20 @@ impl Index {
 
     #[inline]
     fn stripe_of(&self, hash: KeyHash) -> usize {
-        // With one stripe the shift is 64, which leaves nothing of the hash.
-        let bits = hash.as_u64().checked_shr(self.stripe_shift).unwrap_or(0);
+        // In two steps, as with one stripe nothing of the hash is to be left.
+        let bits = hash.as_u64() >> 1 >> self.shift_after_one;
         usize::try_from(bits).unwrap_or(0)
     }
 
     #[inline]
     fn line(&self, index: usize) -> Option<&Line> {
         self.arena.line(index)
+    }
+
+    /// A line that does not end its block, and the one behind it.
+    #[inline]
+    fn line_and_next(&self, index: usize) -> Option<[&Line; 2]> {
+        self.arena.line_and_next(index)
     }
 
     /// The two to the `order` lines of a block.

@@ -14,122 +14,117 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::format::location::Location;
 use crate::index::Index;
+use crate::index::shape::Sizes;
 use crate::index::slot::{Slot, Tag};
-use crate::index::stripe::{Stripe, compare};
+use crate::index::stripe::{Stripe, tags_of};
 use crate::key::KeyHash;
 use crate::sys::arena::{LINE_SLOTS, Line};
 use crate::sys::prefetch::prefetch;
 
-/// Two neighbouring lines as they looked without the lock.
+/// What a search has come upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// A slot with the tag.
+    Match,
+    /// No such slot, and an empty one: the key is not in the stripe.
+    Empty,
+    /// Neither: the key may be in a later line.
+    Nothing,
+}
+
+/// What a stripe showed of a hash without its lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Search<'a> {
     stripe: &'a Stripe,
-    lines: [&'a Line; 2],
+    /// The slot with the tag, or the empty one; some slot if neither was seen.
+    cell: &'a AtomicU64,
+    /// The line behind the home line.
+    second: &'a Line,
     tag: Tag,
     sequence: u32,
-    /// The second line's number.
-    next: u32,
-    /// Slots with the tag: eight bits for the first line, above them eight for the second.
-    equal: u32,
-    /// Empty slots, likewise.
-    empty: u32,
+    seen: Seen,
 }
 
 impl<'a> Search<'a> {
     /// Looks into as many lines as it takes; `None` where only the lock helps.
-    #[inline]
+    ///
+    /// Two lines are compared at once, also where the first alone would do: what is found in the
+    /// second then is not the key, as the comparison of keys will show, and no branch has to wait
+    /// for the first line's contents. Every instruction here counts, as a processor that gets to
+    /// the next call's memory while it waits for this one's does twice as many calls.
+    #[inline(always)]
     pub(crate) fn whole(index: &'a Index, stripe: &'a Stripe, hash: KeyHash) -> Option<Self> {
-        let mut search = Self::home(index, stripe, hash)?;
-        search.look_further();
-        if search.goes_on() {
-            search.finish(index);
-        }
-        Some(search)
+        let Begun { sequence, tag, first, second } = Begun::of(index, stripe, hash)?;
+        let (tags, further) = (tags_of(first), tags_of(second));
+        let equal = tags.equal_in_both(further, tag.bits());
+        let (cell, seen) = if equal != 0 {
+            (cell_at(first, second, equal), Seen::Match)
+        } else {
+            let empty = tags.equal_in_both(further, Tag::NONE_BITS);
+            if empty != 0 {
+                (cell_at(first, second, empty), Seen::Empty)
+            } else {
+                look_into(last_line(index, stripe, tag)?, tag)
+            }
+        };
+        Some(Self { stripe, cell, second, tag, sequence, seen })
     }
 
     /// Looks into the home line alone.
     #[inline]
     pub(crate) fn home(index: &'a Index, stripe: &'a Stripe, hash: KeyHash) -> Option<Self> {
-        let sequence = stripe.sequence.load(Ordering::Acquire);
-        let sizes = stripe.shape.sizes();
-        let lines = sizes.lines();
-        if lines == 0 || !sequence.is_multiple_of(2) {
-            return None;
-        }
-        let tag = Tag::of(hash);
-        let number = tag.home(lines);
-        let next = if number + 1 == lines { 0 } else { number + 1 };
-        let line = |number| index.line(stripe.shape.line(sizes, number)?);
-        let lines = [line(number)?, line(next)?];
-        let compared = compare(lines[0], tag);
-        let (equal, empty) = (compared.equal, compared.zero);
-        Some(Self { stripe, lines, tag, sequence, next, equal, empty })
+        let Begun { sequence, tag, first, second } = Begun::of(index, stripe, hash)?;
+        let (cell, seen) = look_into(first, tag);
+        Some(Self { stripe, cell, second, tag, sequence, seen })
     }
 
-    /// No slot looked at has the tag and none is empty: the key may be in a later line.
+    /// The key may be in a later line.
     #[inline]
     pub(crate) fn goes_on(&self) -> bool {
-        self.equal | self.empty == 0
+        self.seen == Seen::Nothing
     }
 
-    /// Goes on from line to line until one has a match or an empty slot.
-    #[cold]
-    pub(crate) fn finish(&mut self, index: &'a Index) {
-        let sizes = self.stripe.shape.sizes();
-        // No more lines than there are: a stripe that is being changed may have no empty slot.
-        for _ in 0..sizes.lines() {
-            if !self.goes_on() {
-                return;
-            }
-            let next = if self.next + 1 >= sizes.lines() { 0 } else { self.next + 1 };
-            let line = self.stripe.shape.line(sizes, next).and_then(|line| index.line(line));
-            let Some(line) = line else { return };
-            (self.lines, self.next) = ([self.lines[1], line], next);
-            self.look_further();
-        }
-    }
-
-    /// Starts loading the next line, and the one that most likely follows it.
+    /// Starts loading the line behind the home line, and the one that most likely follows it.
     #[inline]
     pub(crate) fn prefetch_next(&self) {
-        let next: *const Line = self.lines[1];
+        let next: *const Line = self.second;
         prefetch(next);
         prefetch(next.wrapping_add(1));
     }
 
-    /// Looks into the second line as well.
-    ///
-    /// Also where the first line has an empty slot: what is found here then is not the key, as the
-    /// comparison of keys will show, and no branch has to wait for the first line's contents.
+    /// Goes on behind the home line, until one has a match or an empty slot.
     #[inline]
-    pub(crate) fn look_further(&mut self) {
-        let compared = compare(self.lines[1], self.tag);
-        self.equal |= compared.equal << LINE_SLOTS;
-        self.empty |= compared.zero << LINE_SLOTS;
+    pub(crate) fn go_on(&mut self, index: &'a Index) {
+        (self.cell, self.seen) = look_into(self.second, self.tag);
+        if self.goes_on()
+            && let Some(line) = last_line(index, self.stripe, self.tag)
+        {
+            (self.cell, self.seen) = look_into(line, self.tag);
+        }
     }
 
     /// True when some slot has the tag.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_match(&self) -> bool {
-        self.equal != 0
+        self.seen == Seen::Match
     }
 
-    /// Where the first slot with the tag leads.
-    #[inline]
+    /// Where the slot with the tag leads.
+    #[inline(always)]
     pub(crate) fn location(&self) -> Option<Location> {
         // With what the record's writer wrote before it set the slot. A slot changed meanwhile
         // leads elsewhere, where the key will be found to differ.
-        Slot::load_acquire(self.cell(self.equal.trailing_zeros())).location()
+        Slot::load_acquire(self.cell).location()
     }
 
-    /// True when a key for which there is no match is not in the stripe.
-    #[inline]
+    /// True when a key for which there is [no match](Search::has_match) is not in the stripe.
+    #[inline(always)]
     pub(crate) fn is_conclusive(&self) -> bool {
-        self.empty != 0
+        self.seen == Seen::Empty
     }
 
     /// True when nothing in the stripe has changed since the search began.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn holds(&self) -> bool {
         // What was read before is not read later than the sequence.
         fence(Ordering::Acquire);
@@ -145,16 +140,85 @@ impl<'a> Search<'a> {
     /// The first empty slot, where a key that was not found belongs.
     #[inline]
     pub(crate) fn empty_cell(&self) -> Option<&'a AtomicU64> {
-        (self.empty != 0).then(|| self.cell(self.empty.trailing_zeros()))
+        self.is_conclusive().then_some(self.cell)
     }
+}
 
-    /// The cell at a bit's place in the masks.
-    #[inline]
-    fn cell(&self, place: u32) -> &'a AtomicU64 {
-        let place = place as usize;
-        let line = if place & LINE_SLOTS == 0 { self.lines[0] } else { self.lines[1] };
-        &line.0[place % LINE_SLOTS]
+/// Where a search begins.
+struct Begun<'a> {
+    sequence: u32,
+    tag: Tag,
+    /// The home line.
+    first: &'a Line,
+    /// The one behind it.
+    second: &'a Line,
+}
+
+impl<'a> Begun<'a> {
+    #[inline(always)]
+    fn of(index: &'a Index, stripe: &'a Stripe, hash: KeyHash) -> Option<Self> {
+        let sequence = stripe.sequence.load(Ordering::Acquire);
+        let sizes = stripe.shape.sizes();
+        if sizes.lines() == 0 || !sequence.is_multiple_of(2) {
+            return None;
+        }
+        let tag = Tag::of(hash);
+        let number = tag.home(sizes.lines());
+        let at = stripe.shape.line(sizes, number)?;
+        let [first, second] = if sizes.ends_block(number) {
+            let next = stripe.shape.line(sizes, after(sizes, number))?;
+            [index.line(at)?, index.line(next)?]
+        } else {
+            index.line_and_next(at)?
+        };
+        Some(Self { sequence, tag, first, second })
     }
+}
+
+/// The cell of the lowest bit that is set: eight bits stand for the first line, the eight above
+/// them for the second.
+#[inline(always)]
+fn cell_at<'a>(first: &'a Line, second: &'a Line, bits: u32) -> &'a AtomicU64 {
+    let place = bits.trailing_zeros() as usize;
+    let line = if place & LINE_SLOTS == 0 { first } else { second };
+    &line.0[place % LINE_SLOTS]
+}
+
+/// What one line shows of a tag.
+#[inline(always)]
+fn look_into(line: &Line, tag: Tag) -> (&AtomicU64, Seen) {
+    let tags = tags_of(line);
+    let (equal, empty) = (tags.equal(tag.bits()), tags.equal(Tag::NONE_BITS));
+    if equal != 0 {
+        (cell_at(line, line, equal), Seen::Match)
+    } else if empty != 0 {
+        (cell_at(line, line, empty), Seen::Empty)
+    } else {
+        (&line.0[0], Seen::Nothing)
+    }
+}
+
+/// The line in which a search that goes on behind its second line ends.
+#[cold]
+fn last_line<'a>(index: &'a Index, stripe: &Stripe, tag: Tag) -> Option<&'a Line> {
+    let sizes = stripe.shape.sizes();
+    let mut number = after(sizes, tag.home(sizes.lines()));
+    // No more lines than there are: a stripe that is being changed may have no empty slot.
+    for _ in 0..sizes.lines() {
+        number = after(sizes, number);
+        let line = index.line(stripe.shape.line(sizes, number)?)?;
+        let tags = tags_of(line);
+        if tags.equal(tag.bits()) | tags.equal(Tag::NONE_BITS) != 0 {
+            return Some(line);
+        }
+    }
+    None
+}
+
+/// The number of the line that follows, in a stripe of these sizes.
+#[inline]
+fn after(sizes: Sizes, number: u32) -> u32 {
+    if number + 1 >= sizes.lines() { 0 } else { number + 1 }
 }
 
 #[cfg(test)]

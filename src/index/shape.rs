@@ -42,6 +42,12 @@ impl Sizes {
     pub(crate) const fn order(self) -> u32 {
         self.0 >> ORDER_SHIFT
     }
+
+    /// True for the last line of a block.
+    #[inline]
+    pub(crate) const fn ends_block(self, line: u32) -> bool {
+        line | (u32::MAX << self.order()) == u32::MAX
+    }
 }
 
 impl Shape {

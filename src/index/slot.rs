@@ -25,6 +25,9 @@ const CLEARED: u64 = 1 << LOCATION_BITS;
 pub(crate) struct Tag(u64);
 
 impl Tag {
+    /// What an empty slot has in a tag's place, and no other.
+    pub(crate) const NONE_BITS: u32 = 0;
+
     #[inline]
     pub(crate) const fn of(hash: KeyHash) -> Self {
         let bits = hash.as_u64() >> TAG_SHIFT_IN_HASH & ((1 << TAG_BITS) - 1);

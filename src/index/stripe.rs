@@ -17,7 +17,7 @@ use crate::index::slot::{Slot, TAG_SHIFT, Tag};
 use crate::index::{Index, MOVING};
 use crate::key::KeyHash;
 use crate::sys::arena::{LINE_SLOTS, Line};
-use crate::sys::compare::{Compared, compare_upper};
+use crate::sys::compare::Upper;
 use crate::sys::sync::{Mutex, MutexGuard};
 
 /// Share of used slots above which a stripe grows, in 64ths: 81 %.
@@ -108,7 +108,8 @@ impl<'a> StripeGuard<'a> {
         let mut number = tag.home(lines);
         for _ in 0..lines {
             let line = self.line(number)?;
-            let Compared { mut equal, zero } = compare(line, tag);
+            let tags = tags_of(line);
+            let mut equal = tags.equal(tag.bits());
             while equal != 0 {
                 let place = equal.trailing_zeros();
                 equal &= equal - 1;
@@ -117,7 +118,7 @@ impl<'a> StripeGuard<'a> {
                     return Some((Cell { line: number, place }, location));
                 }
             }
-            if zero != 0 {
+            if tags.equal(Tag::NONE_BITS) != 0 {
                 return None;
             }
             number = self.after(number);
@@ -392,12 +393,10 @@ impl<'a> StripeGuard<'a> {
     }
 }
 
-/// Which slots of a line have the tag, and which are empty.
-///
-/// The tag of a used slot is never zero, so a slot whose tag is zero is empty.
+/// The tags of a line's slots.
 #[inline]
-pub(crate) fn compare(line: &Line, tag: Tag) -> Compared {
-    compare_upper::<TAG_SHIFT>(line, tag.bits())
+pub(crate) fn tags_of(line: &Line) -> Upper {
+    Upper::load::<TAG_SHIFT>(line)
 }
 
 #[inline]

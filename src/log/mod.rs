@@ -173,20 +173,17 @@ impl Log {
         RecordView::at(self.space.words(), &entry, location).map_or(Found::Damaged, Found::Record)
     }
 
-    /// The completed record at `location`, if it is `key`'s and can be read without a lock.
+    /// The completed record at `location`, if it is `key`'s, has a compact header and can be read
+    /// without a lock.
     #[inline(always)]
     pub(crate) fn glance(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
-        let entry = self.table.verified(location.chunk())?;
-        match Replay::compact(self.space.words(), entry, location, key) {
-            None => self.glance_further(location, key),
-            replay => replay,
-        }
+        let bases = self.table.verified(location.chunk())?;
+        Replay::compact(self.space.words(), bases, location, key)
     }
 
-    /// As [`Log::glance`], for a record with a wide header.
-    #[cold]
-    fn glance_further(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
-        let entry = self.table.get(location.chunk())?;
+    /// As [`Log::glance`], whatever the header.
+    pub(crate) fn glance_wide(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
+        let entry = self.table.get(location.chunk()).filter(|entry| !entry.unverified)?;
         let view = RecordView::at(self.space.words(), &entry, location)?;
         view.replay().filter(|_| view.key_equals(key, Marks::NONE))
     }

@@ -15,8 +15,8 @@ use crate::sys::words::{self, words_for};
 pub(crate) struct Replay<'a> {
     pub(crate) meta: RecordMeta,
     pub(crate) outcome_len: usize,
-    /// At least the words that the outcome is in.
-    outcome: &'a [AtomicU64],
+    /// The words that the outcome is in and, perhaps, more.
+    pub(crate) outcome: &'a [AtomicU64],
 }
 
 impl<'a> Replay<'a> {
@@ -40,18 +40,8 @@ impl<'a> Replay<'a> {
         }
         let word = words::load(&head[1]);
         let outcome = rest.get(words_for(key.len())..)?;
-        Some(Self {
-            meta: bases.meta(word),
-            outcome_len: Header::compact_outcome_len(word),
-            outcome,
-        })
-    }
-
-    /// The words that the outcome is in, the last one padded.
-    #[inline]
-    pub(crate) fn outcome_words(&self) -> impl Iterator<Item = u64> + use<'a> {
-        let words = self.outcome.get(..words_for(self.outcome_len)).unwrap_or_default();
-        words.iter().map(words::load)
+        let outcome_len = Header::compact_outcome_len(word);
+        Some(Self { meta: bases.meta(word), outcome_len, outcome })
     }
 }
 

@@ -67,6 +67,12 @@ impl Arena {
         self.all().get(index)
     }
 
+    /// The line at `index` and the one behind it, or `None` if either is beyond the reservation.
+    #[inline]
+    pub(crate) fn line_and_next(&self, index: usize) -> Option<[&Line; 2]> {
+        self.all().get(index..)?.first_chunk().map(<[Line; 2]>::each_ref)
+    }
+
     /// `count` lines from `first` on; none where they go beyond the reservation.
     pub(crate) fn lines(&self, first: usize, count: usize) -> &[Line] {
         self.all().get(first..).and_then(|lines| lines.get(..count)).unwrap_or_default()
