@@ -12,6 +12,7 @@ steps=(
     "format|cargo fmt --check"
     "lint|cargo clippy"
     "tests|cargo test, documentation examples included"
+    "models|orders of steps of threads, by scripts/models.sh"
     "examples|every program in examples/"
     "docs|cargo doc without warnings"
     "fuzz|cargo check of fuzz/"
@@ -165,6 +166,8 @@ step_lint() {
 step_tests() {
     cargo test --workspace --all-features --locked
 }
+
+step_models() { bash scripts/models.sh; }
 
 # Each program runs in an empty folder of its own.
 step_examples() {

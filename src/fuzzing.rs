@@ -1,6 +1,6 @@
 //! Entries for fuzzing into parts that have no public interface; not for any other use.
 
-use std::sync::atomic::AtomicU64;
+use crate::sys::sync::atomic::AtomicU64;
 
 use crate::format::record::{Common, Header, WIDE_WORDS};
 use crate::format::run::Run;

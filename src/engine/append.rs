@@ -1,7 +1,8 @@
 //! Puts a record into the log, in a bucket that ends when the record may be forgotten.
 
+use crate::sys::sync;
+use crate::sys::sync::atomic::{AtomicUsize, Ordering};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ use crate::wheel::bucket_end;
 /// Threads get lanes in turn.
 static NEXT_LANE: AtomicUsize = AtomicUsize::new(0);
 
-thread_local! {
+sync::thread_local! {
     static LANE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 

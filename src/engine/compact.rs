@@ -10,8 +10,8 @@
 //! what it kills. Which segments may hold something older is told by their lists of hashes; doubt
 //! keeps the tombstone.
 
+use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::engine::Engine;
 use crate::engine::choose::{Chosen, is_small};

@@ -3,8 +3,8 @@
 //! Every record found is offered to the index; of several with one key the highest version stays.
 //! Order therefore does not matter, and the work is spread over all cores.
 
+use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ use crate::key::KeyHash;
 use crate::log::scan::{ScanReport, Scanner};
 use crate::log::segment::Segment;
 use crate::log::{Found, Log};
-use crate::sys::sync::Mutex;
+use crate::sys::sync::{Mutex, processors};
 use crate::time::Timestamp;
 use crate::version::Version;
 
@@ -120,8 +120,7 @@ impl Engine {
     }
 
     fn run_tasks(&self, tasks: Vec<Task>) -> Result<ScanReport> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.min(tasks.len().max(1));
+        let threads = processors().min(tasks.len().max(1));
         let queue = Mutex::new(tasks);
         let work = || {
             let mut report = ScanReport::default();

@@ -1,7 +1,7 @@
 //! Takes over segments that an earlier process has left.
 
+use crate::sys::sync::atomic::AtomicU64;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use crate::error::{Error, Result};
 use crate::format::layout::{

@@ -1,9 +1,9 @@
 //! All segments by number, which of them are open, and where the next one goes.
 
+use crate::sys::sync::atomic::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES};

@@ -13,9 +13,9 @@
 //! one cursor in it, whatever their buckets, so that no room is lost between buckets: its end is
 //! beyond the expiry of every completion promised so far.
 
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 

@@ -5,7 +5,7 @@
 //! while writing. Should valid records follow nevertheless, they are found by trying every unit,
 //! and kept: what lies between is counted as damage.
 
-use std::sync::atomic::AtomicU64;
+use crate::sys::sync::atomic::AtomicU64;
 
 use crate::format::layout::{BLOCK_BYTES, BLOCK_HEADER_BYTES, UNIT_BYTES, block_start};
 use crate::format::record::{Common, Header};

@@ -4,8 +4,8 @@
 //! manifest that calls the segment sealed. Whatever is called sealed is complete from then on, so
 //! that damage in it can never pass for a torn tail.
 
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::format::identity::ID_BYTES;

@@ -1,7 +1,7 @@
 //! One segment through its life: prepared, open, full, sealed, dropped.
 
+use crate::sys::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::format::identity::ID_BYTES;

@@ -22,10 +22,10 @@ pub(crate) struct Compared {
 #[inline]
 pub(crate) fn compare_upper<const SHIFT: u32>(line: &Line, wanted: u32) -> Compared {
     const { assert!(SHIFT >= 32 && SHIFT < 64) };
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[cfg(all(target_arch = "x86_64", not(miri), not(all(test, oncelog_shuttle))))]
     // SAFETY: every x86-64 processor has SSE2.
     return unsafe { x86_64::compare::<SHIFT>(line, wanted) };
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    #[cfg(not(all(target_arch = "x86_64", not(miri), not(all(test, oncelog_shuttle)))))]
     return compare_one_by_one::<SHIFT>(line, wanted);
 }
 
@@ -33,14 +33,14 @@ pub(crate) fn compare_upper<const SHIFT: u32>(line: &Line, wanted: u32) -> Compa
 fn compare_one_by_one<const SHIFT: u32>(line: &Line, wanted: u32) -> Compared {
     let mut compared = Compared { equal: 0, zero: 0 };
     for (place, integer) in line.0.iter().enumerate() {
-        let upper = integer.load(std::sync::atomic::Ordering::Relaxed) >> SHIFT;
+        let upper = integer.load(crate::sys::sync::atomic::Ordering::Relaxed) >> SHIFT;
         compared.equal |= u32::from(upper == u64::from(wanted)) << place;
         compared.zero |= u32::from(upper == 0) << place;
     }
     compared
 }
 
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(all(target_arch = "x86_64", not(miri), not(all(test, oncelog_shuttle))))]
 mod x86_64 {
     //! With SSE2, which every x86-64 processor has: no detection, and it is inlined.
 
@@ -97,7 +97,7 @@ mod x86_64 {
 mod tests {
     use super::{compare_one_by_one, compare_upper};
     use crate::sys::arena::Line;
-    use std::sync::atomic::AtomicU64;
+    use crate::sys::sync::atomic::AtomicU64;
 
     fn line(integers: [u64; 8]) -> Line {
         Line(integers.map(AtomicU64::new))

@@ -1,12 +1,127 @@
-//! Locks of a model checker in the shape of the engine's, to try every order of steps.
+//! Locks and atomics of a model checker in the shape of the engine's, to try orders of steps.
 //!
-//! Compiled for `--cfg oncelog_shuttle` alone. A wait ends by a wake-up only, never by its time:
-//! a wake-up that was lost shows as a deadlock, which the checker reports.
+//! Compiled for the unit tests under `--cfg oncelog_shuttle` alone. Each use of a lock or an atomic
+//! integer is a moment at which the checker may let another thread go on. All orders that it tries
+//! are sequentially consistent: a missing fence does not show, a missing check does. A wait ends by
+//! a wake-up only, never by its time: a wake-up that was lost shows as a deadlock, which the
+//! checker reports.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::PoisonError;
 use std::time::Duration;
 
-pub(crate) use shuttle::sync::atomic::AtomicUsize;
+pub(crate) use shuttle::thread_local;
+
+/// A moment at which another thread may go on. Outside of a model nothing happens.
+fn step() {
+    let inside = shuttle::current::try_get_current_task().is_some();
+    if inside && !std::thread::panicking() {
+        // Of an integer that nobody else knows: all it does is to let the checker decide.
+        let nothing = shuttle::sync::atomic::AtomicBool::new(false);
+        nothing.load(std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+/// One thread does everything, as those of the system are not the model's.
+pub(crate) fn processors() -> usize {
+    1
+}
+
+/// Atomic integers that have the layout of the standard library's, so that they can lie in mapped
+/// memory; the model checker's own cannot.
+pub(crate) mod atomic {
+    use std::sync::atomic as real;
+
+    pub(crate) use std::sync::atomic::Ordering;
+
+    use super::step;
+
+    /// Orders are all the same here.
+    pub(crate) fn fence(_order: Ordering) {}
+
+    macro_rules! integer {
+        ($name:ident, $value:ty) => {
+            /// As the type of the same name in the standard library.
+            #[derive(Debug, Default)]
+            #[repr(transparent)]
+            pub(crate) struct $name(real::$name);
+
+            #[expect(dead_code, reason = "not each type is used in each way")]
+            impl $name {
+                pub(crate) const fn new(value: $value) -> Self {
+                    Self(real::$name::new(value))
+                }
+
+                pub(crate) fn load(&self, _order: Ordering) -> $value {
+                    step();
+                    self.0.load(Ordering::SeqCst)
+                }
+
+                pub(crate) fn store(&self, value: $value, _order: Ordering) {
+                    step();
+                    self.0.store(value, Ordering::SeqCst);
+                }
+
+                pub(crate) fn swap(&self, value: $value, _order: Ordering) -> $value {
+                    step();
+                    self.0.swap(value, Ordering::SeqCst)
+                }
+
+                pub(crate) fn compare_exchange(
+                    &self,
+                    from: $value,
+                    to: $value,
+                    _success: Ordering,
+                    _failure: Ordering,
+                ) -> Result<$value, $value> {
+                    step();
+                    self.0.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+                }
+
+                pub(crate) fn fetch_update(
+                    &self,
+                    _set: Ordering,
+                    _fetch: Ordering,
+                    change: impl FnMut($value) -> Option<$value>,
+                ) -> Result<$value, $value> {
+                    step();
+                    self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change)
+                }
+            }
+        };
+    }
+
+    macro_rules! number {
+        ($name:ident, $value:ty) => {
+            integer!($name, $value);
+
+            impl $name {
+                pub(crate) fn fetch_add(&self, value: $value, _order: Ordering) -> $value {
+                    step();
+                    self.0.fetch_add(value, Ordering::SeqCst)
+                }
+
+                pub(crate) fn fetch_sub(&self, value: $value, _order: Ordering) -> $value {
+                    step();
+                    self.0.fetch_sub(value, Ordering::SeqCst)
+                }
+            }
+        };
+    }
+
+    integer!(AtomicBool, bool);
+    integer!(AtomicU8, u8);
+    number!(AtomicU32, u32);
+    number!(AtomicU64, u64);
+    number!(AtomicUsize, usize);
+
+    impl AtomicU64 {
+        pub(crate) fn fetch_max(&self, value: u64, _order: Ordering) -> u64 {
+            step();
+            self.0.fetch_max(value, Ordering::SeqCst)
+        }
+    }
+}
 
 /// As `parking_lot::Mutex`, without poisoning.
 #[derive(Debug, Default)]
@@ -22,7 +137,11 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(Some(self.0.lock().unwrap()))
+        MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
     }
 }
 
@@ -55,7 +174,22 @@ impl Condvar {
 
     pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _pause: Duration) {
         if let Some(inner) = guard.0.take() {
-            guard.0 = Some(self.0.wait(inner).unwrap());
+            guard.0 = Some(self.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
         }
     }
+}
+
+/// Tries so many orders of the model's steps, half of them at random and half with few changes of
+/// thread. `ONCELOG_MODEL_TIMES` multiplies them.
+pub(crate) fn check(orders: usize, model: impl Fn() + Send + Sync + 'static) {
+    use shuttle::scheduler::{PctScheduler, RandomScheduler};
+    let times = std::env::var("ONCELOG_MODEL_TIMES").ok().and_then(|times| times.parse().ok());
+    let half = (orders / 2).max(1) * times.unwrap_or(1);
+    let mut config = shuttle::Config::new();
+    config.stack_size = 512 << 10;
+    config.silence_warnings = true;
+    let model = std::sync::Arc::new(model);
+    let same = model.clone();
+    shuttle::Runner::new(RandomScheduler::new(half), config.clone()).run(move || same());
+    shuttle::Runner::new(PctScheduler::new(3, half), config).run(move || model());
 }
