@@ -120,9 +120,7 @@ pub(crate) struct Before<'a> {
 impl<'a> Before<'a> {
     pub(crate) fn of(lookup: &'a Lookup<'_>) -> Self {
         let record = lookup.record.as_ref();
-        // Records found at open have made their promise to an earlier process.
-        let keeps =
-            record.is_some_and(|view| view.header.kind == Kind::Started && !view.unverified);
+        let keeps = record.is_some_and(|view| view.header.kind == Kind::Started);
         let location = lookup.location;
         Self { cell: lookup.cell, record, location, promise: location.filter(|_| keeps) }
     }
@@ -351,24 +349,26 @@ impl Engine {
     }
 
     /// The promise that a copy of a record is to keep, taken away from the record.
-    ///
-    /// A lease of an earlier process is promised room now.
-    pub(crate) fn promise_of_copy(
-        &self,
-        view: &RecordView<'_>,
-        location: Location,
-        now: Timestamp,
-    ) -> Result<Option<u64>> {
-        let (Kind::Started, Some(state)) = (view.header.kind, view.state()) else {
-            return Ok(None);
-        };
-        let promised = promised_bytes(view.copy_key(&mut Vec::new()));
-        if !view.unverified {
-            return Ok(Some(self.log.reserve.take_out(location, promised)));
+    pub(crate) fn promise_of_copy(&self, view: &RecordView<'_>, location: Location) -> Option<u64> {
+        if view.header.kind != Kind::Started {
+            return None;
         }
-        let latest = expiry(view.header.expires, state.retention_ms);
-        self.log.promise(lane_of_thread(), promised, latest, now)?;
-        Ok(Some(promised))
+        let promised = promised_bytes(view.copy_key(&mut Vec::new()));
+        Some(self.log.reserve.take_out(location, promised))
+    }
+
+    /// Stands by the promise that an earlier process has made to a lease, if the record at
+    /// `location` is one's and its key's latest.
+    pub(crate) fn promise_again(&self, location: Location, view: &RecordView<'_>) {
+        let (Kind::Started, Some(state)) = (view.header.kind, view.state()) else { return };
+        let mut buffer = Vec::new();
+        let key = view.copy_key(&mut buffer);
+        let hash = self.hasher.hash(key);
+        let stripe = self.index.lock(hash);
+        if stripe.find(hash, |other| other == location).is_some() {
+            let latest = expiry(view.header.expires, state.retention_ms);
+            self.log.promise_again(location, promised_bytes(key), latest);
+        }
     }
 
     fn append_next(

@@ -264,7 +264,7 @@ impl Engine {
         let Found::Record(view) = self.log.view(location) else {
             return Err(self.damaged(location));
         };
-        let promised = self.promise_of_copy(&view, location, now)?;
+        let promised = self.promise_of_copy(&view, location);
         let is_remain = is_small(segment, &self.config);
         let source = Source { segment, bytes_left, is_remain };
         let copied = self.log.append_copy(&source, &view, hash, now);
