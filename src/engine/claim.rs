@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::engine::append::lane_of_thread;
+use crate::engine::check::GROUP;
 use crate::engine::lookup::Lookup;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
@@ -209,15 +210,39 @@ impl Engine {
         then(full(&[&prefix[..], key].concat(), Marks::NAMESPACED))
     }
 
-    /// Hands over a key outside of any namespace that was hashed with others.
-    pub(crate) fn with_hashed<T>(
+    /// Hands over keys with the prefix of their namespace, one after another until one fails; what
+    /// deciding on them will touch was fetched for all of them at once. At most a group of keys.
+    pub(crate) fn with_group<'k>(
         &self,
-        key: &[u8],
-        hash: KeyHash,
-        then: impl FnOnce(FullKey<'_>) -> Result<T>,
-    ) -> Result<T> {
-        self.config.limits.check_key(key)?;
-        then(FullKey { bytes: key, marks: Marks::NONE, hash })
+        space: Option<u32>,
+        keys: impl Iterator<Item = &'k [u8]> + Clone,
+        buffer: &mut Vec<u8>,
+        mut then: impl FnMut(FullKey<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let Some(space) = space else {
+            for (key, (hash, _)) in keys.clone().zip(self.fetch_ahead(keys)) {
+                self.config.limits.check_key(key)?;
+                then(FullKey { bytes: key, marks: Marks::NONE, hash })?;
+            }
+            return Ok(());
+        };
+        buffer.clear();
+        let mut parts = [(0, 0); GROUP];
+        for (part, key) in parts.iter_mut().zip(keys.clone()) {
+            let from = buffer.len();
+            buffer.extend_from_slice(&u64::from(space).to_le_bytes());
+            // One beyond the limits is refused when it is its turn.
+            let key = self.config.limits.check_key(key).map_or(&[][..], |()| key);
+            buffer.extend_from_slice(key);
+            *part = (from, buffer.len());
+        }
+        let joined = |(from, to): (usize, usize)| buffer.get(from..to).unwrap_or_default();
+        let ahead = self.fetch_ahead(parts.into_iter().zip(keys.clone()).map(|(p, _)| joined(p)));
+        for ((key, part), (hash, _)) in keys.zip(parts).zip(ahead) {
+            self.config.limits.check_key(key)?;
+            then(FullKey { bytes: joined(part), marks: Marks::NAMESPACED, hash })?;
+        }
+        Ok(())
     }
 
     /// Starts loading what deciding on a key will touch.
