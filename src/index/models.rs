@@ -1,4 +1,4 @@
-//! Searches without the lock beside writers: in every order they find what is there, or do not hold.
+//! Searches without the lock beside writers: each finds what is there, or does not hold.
 //!
 //! Run by `scripts/models.sh`, with the locks and atomics of a model checker.
 

@@ -3,9 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::bench::get;
-use crate::engine::models::{bench, check_and_set, part, together};
+use crate::engine::bench::{Bench, get};
+use crate::engine::models::{check_and_set, part, together};
 use crate::sys::sync_model::check;
+
+/// Many stripes: two keys of one are never appended at once.
+fn bench() -> Bench {
+    let mut bench = Bench::new();
+    bench.config.stripes = 64;
+    bench
+}
 
 /// Longer than a word, so that a half-written one shows.
 fn outcome(of: &str) -> Vec<u8> {
