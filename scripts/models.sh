@@ -15,5 +15,5 @@ target="${CARGO_TARGET_DIR:-$root/target}"
 export CARGO_TARGET_DIR="$target/models"
 export RUSTFLAGS="${RUSTFLAGS:-} --cfg oncelog_shuttle"
 
-[ "$#" -gt 0 ] || set -- models
+[ "$#" -gt 0 ] || set -- models:: order_model::
 cargo test --lib --locked -- "$@"

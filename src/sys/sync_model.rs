@@ -12,6 +12,8 @@ use std::time::Duration;
 
 pub(crate) use shuttle::thread_local;
 
+use crate::sys::order_model::Class;
+
 /// A moment at which another thread may go on. Outside of a model nothing happens.
 fn step() {
     let inside = shuttle::current::try_get_current_task().is_some();
@@ -123,25 +125,52 @@ pub(crate) mod atomic {
     }
 }
 
-/// As `parking_lot::Mutex`, without poisoning.
-#[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+/// As `parking_lot::Mutex`, without poisoning; and it knows its place in the order of locks.
+#[derive(Debug)]
+pub(crate) struct Mutex<T> {
+    inner: shuttle::sync::Mutex<T>,
+    class: Class,
+}
 
 /// The inner guard is away only while its holder waits.
 #[derive(Debug)]
-pub(crate) struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
+pub(crate) struct MutexGuard<'a, T> {
+    inner: Option<shuttle::sync::MutexGuard<'a, T>>,
+    class: Class,
+}
 
 impl<T> Mutex<T> {
+    #[track_caller]
     pub(crate) fn new(value: T) -> Self {
-        Self(shuttle::sync::Mutex::new(value))
+        let class = Class::new(std::any::type_name::<T>());
+        Self { inner: shuttle::sync::Mutex::new(value), class }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+        self.class.about_to_lock();
+        self.class.locked();
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        MutexGuard { inner: Some(inner), class: self.class }
     }
 
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
+        let inner = self.inner.try_lock().ok()?;
+        // Who does not wait cannot be part of a deadlock by taking it.
+        self.class.locked();
+        Some(MutexGuard { inner: Some(inner), class: self.class })
+    }
+}
+
+impl<T: Default> Default for Mutex<T> {
+    #[track_caller]
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        self.class.unlocked();
     }
 }
 
@@ -149,13 +178,13 @@ impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.0.as_deref().unwrap()
+        self.inner.as_deref().unwrap()
     }
 }
 
 impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.0.as_deref_mut().unwrap()
+        self.inner.as_deref_mut().unwrap()
     }
 }
 
@@ -173,8 +202,8 @@ impl Condvar {
     }
 
     pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _pause: Duration) {
-        if let Some(inner) = guard.0.take() {
-            guard.0 = Some(self.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
+        if let Some(inner) = guard.inner.take() {
+            guard.inner = Some(self.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
         }
     }
 }
@@ -188,6 +217,7 @@ pub(crate) fn check(orders: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut config = shuttle::Config::new();
     config.stack_size = 512 << 10;
     config.silence_warnings = true;
+    config.max_steps = shuttle::MaxSteps::None;
     let model = std::sync::Arc::new(model);
     let same = model.clone();
     shuttle::Runner::new(RandomScheduler::new(half), config.clone()).run(move || same());
