@@ -1,9 +1,9 @@
 //! The order in which locks are taken, learned while models run; going against it fails.
 //!
-//! A class of locks is what one line of the engine makes. Whoever takes a lock while holding another
-//! says that the second class comes after the first. Were two classes to come after each other, two
-//! threads could wait for one another for ever; here it shows when one thread takes each way once,
-//! at whatever time. Locks of one class are never held together.
+//! A class of locks is what one line of the engine makes. Whoever takes a lock while holding
+//! another says that the second class comes after the first. Were two classes to come after each
+//! other, two threads could wait for one another for ever; here it shows when one thread takes each
+//! way once, at whatever time. Locks of one class are never held together.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
