@@ -1,7 +1,6 @@
 //! Keys taken out of any bytes by any path, columns or pattern: no panic, and no two answers.
 #![no_main]
 
-#[expect(dead_code, reason = "of the program's arguments one command is used")]
 #[path = "../../crates/oncelog-cli/src/args.rs"]
 mod args;
 #[expect(dead_code, reason = "of the program's keys the extraction is used")]
