@@ -208,18 +208,28 @@ impl Condvar {
     }
 }
 
+fn config() -> shuttle::Config {
+    let mut config = shuttle::Config::new();
+    config.stack_size = 512 << 10;
+    config.silence_warnings = true;
+    config.max_steps = shuttle::MaxSteps::None;
+    config
+}
+
+/// Runs a model of one thread, which has one order of steps.
+pub(crate) fn once(model: impl Fn() + Send + Sync + 'static) {
+    let scheduler = shuttle::scheduler::RandomScheduler::new(1);
+    shuttle::Runner::new(scheduler, config()).run(model);
+}
+
 /// Tries so many orders of the model's steps, half of them at random and half with few changes of
 /// thread. `ONCELOG_MODEL_TIMES` multiplies them.
 pub(crate) fn check(orders: usize, model: impl Fn() + Send + Sync + 'static) {
     use shuttle::scheduler::{PctScheduler, RandomScheduler};
     let times = std::env::var("ONCELOG_MODEL_TIMES").ok().and_then(|times| times.parse().ok());
     let half = (orders / 2).max(1) * times.unwrap_or(1);
-    let mut config = shuttle::Config::new();
-    config.stack_size = 512 << 10;
-    config.silence_warnings = true;
-    config.max_steps = shuttle::MaxSteps::None;
     let model = std::sync::Arc::new(model);
     let same = model.clone();
-    shuttle::Runner::new(RandomScheduler::new(half), config.clone()).run(move || same());
-    shuttle::Runner::new(PctScheduler::new(3, half), config).run(move || model());
+    shuttle::Runner::new(RandomScheduler::new(half), config()).run(move || same());
+    shuttle::Runner::new(PctScheduler::new(3, half), config()).run(move || model());
 }

@@ -14,12 +14,12 @@ use crate::engine::finish::Ending;
 use crate::engine::models::check_and_set;
 use crate::policy::{BeginOptions, Policy};
 use crate::record::Record;
-use crate::sys::sync_model::check;
+use crate::sys::sync_model::once;
 use crate::time::Ttl;
 
 #[test]
 fn no_two_calls_take_locks_in_orders_that_could_stop_both() {
-    check(2, || {
+    once(|| {
         let mut bench = Bench::with(|config| config.ttl = Ttl::Never);
         bench.config.max_keys = Some(1_000);
         let engine = Arc::new(bench.open());
