@@ -12,9 +12,10 @@ steps=(
     "format|cargo fmt --check"
     "lint|cargo clippy"
     "tests|cargo test, documentation examples included"
+    "models|orders of steps of threads, by scripts/models.sh"
     "examples|every program in examples/"
     "docs|cargo doc without warnings"
-    "fuzz|cargo check of fuzz/"
+    "fuzz|each fuzz target for two seconds, by scripts/fuzz.sh"
     "compare|cargo check of benches/compare/"
     "dependencies|size of the engine's dependency tree"
     "readme|commands shown in README.md"
@@ -166,6 +167,8 @@ step_tests() {
     cargo test --workspace --all-features --locked
 }
 
+step_models() { bash scripts/models.sh; }
+
 # Each program runs in an empty folder of its own.
 step_examples() {
     local file name log
@@ -211,8 +214,7 @@ check_apart() {
     (cd "$folder" && CARGO_TARGET_DIR="$target/apart" cargo check --all-targets $(locked .) "$@")
 }
 
-# With the flag that cargo-fuzz sets.
-step_fuzz() { check_apart fuzz --config 'build.rustflags=["--cfg", "fuzzing"]'; }
+step_fuzz() { bash scripts/fuzz.sh 2; }
 step_compare() { check_apart benches/compare; }
 
 step_dependencies() {

@@ -1,6 +1,6 @@
 //! The answers of a batch: one entry an item, all outcomes in one buffer that is used again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 
 use crate::record::{Receive, Record, RecordMeta, RecordRef};
 use crate::sys::words::{bytes_of, words_for};

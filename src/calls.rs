@@ -48,21 +48,14 @@ impl Claims<'_> {
         let terms = self.policy.terms(options, self.engine.lifetime())?;
         let now = self.engine.clock.now();
         answers.reserve(keys.len());
-        for group in keys.chunks(GROUP) {
-            if self.space.is_some() {
-                for key in group {
-                    let begin = |full: FullKey<'_>| begin_full(self.engine, full, &terms, now);
-                    answers.push(self.with_key(key.as_ref(), begin)?);
-                }
-                continue;
-            }
-            let ahead = self.engine.fetch_ahead(group.iter().map(AsRef::as_ref));
-            for (key, (hash, _)) in group.iter().zip(ahead) {
-                let begin = |full: FullKey<'_>| begin_full(self.engine, full, &terms, now);
-                answers.push(self.engine.with_hashed(key.as_ref(), hash, begin)?);
-            }
-        }
-        Ok(())
+        let mut buffer = Vec::new();
+        keys.chunks(GROUP).try_for_each(|group| {
+            let group = group.iter().map(AsRef::as_ref);
+            self.engine.with_group(self.space, group, &mut buffer, |full| {
+                answers.push(begin_full(self.engine, full, &terms, now)?);
+                Ok(())
+            })
+        })
     }
 
     pub(crate) fn finish(

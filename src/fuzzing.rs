@@ -1,10 +1,14 @@
 //! Entries for fuzzing into parts that have no public interface; not for any other use.
 
-use std::sync::atomic::AtomicU64;
+use crate::sys::sync::atomic::AtomicU64;
 
+use crate::format::identity::Identity;
+use crate::format::manifest::Manifest;
+use crate::format::reader::seal;
 use crate::format::record::{Common, Header, WIDE_WORDS};
 use crate::format::run::Run;
 use crate::format::segment::SegmentHead;
+use crate::format::state::State;
 use crate::key::{KeyHasher, SECRET_BYTES};
 use crate::log::scan::Scanner;
 use crate::log::seal::run_of;
@@ -56,4 +60,48 @@ pub fn segment_scan(bytes: &[u8]) {
     let (run, report) = run_of(1, &COMMON, &space, [0; 16], &hasher);
     assert_eq!(report.records, records);
     assert_eq!(run.entries.len() as u64, records);
+}
+
+/// Any bytes as they are, and with the right check behind them, which no search would come upon.
+fn plain_and_sealed(bytes: &[u8]) -> [Vec<u8>; 2] {
+    let mut sealed = bytes.to_vec();
+    seal(&mut sealed);
+    [bytes.to_vec(), sealed]
+}
+
+/// Decodes a run from any bytes; what is accepted encodes to the same run.
+///
+/// # Panics
+/// If it does not.
+pub fn run_decode(bytes: &[u8]) {
+    for bytes in plain_and_sealed(bytes) {
+        let Some(mut run) = Run::decode(&bytes) else { continue };
+        let used = run.used_bytes();
+        run.entries.sort_unstable();
+        assert!(run.entries.iter().all(|entry| run.may_hold(entry.hash_bits)));
+        let again = Run::decode(&run.encode());
+        assert_eq!(again.as_ref().map(Run::used_bytes), Some(used));
+        assert_eq!(again, Some(run));
+    }
+}
+
+/// Decodes a store's identity, its manifest and a lease's state from any bytes; what is accepted
+/// encodes to the same.
+///
+/// # Panics
+/// If it does not.
+pub fn metadata_decode(bytes: &[u8]) {
+    for bytes in plain_and_sealed(bytes) {
+        if let Ok(identity) = Identity::decode(&bytes) {
+            // Bytes that no version uses yet are not looked at.
+            let again = identity.encode();
+            assert_eq!(Identity::decode(&again).map(|same| same.encode()).ok(), Some(again));
+        }
+        if let Some(manifest) = Manifest::decode(&bytes) {
+            assert_eq!(Manifest::decode(&manifest.encode()), Some(manifest));
+        }
+    }
+    if let Some(state) = bytes.first_chunk().and_then(State::decode) {
+        assert_eq!(State::decode(&state.encode()), Some(state));
+    }
 }

@@ -1,6 +1,6 @@
 //! What finished work leaves behind for every later request with its key.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sys::words::{WORD, bytes_of, word_at, words_for};
 

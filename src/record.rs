@@ -1,7 +1,7 @@
 //! A record as callers see it: the outcome, and when and as what it was recorded.
 
+use crate::sys::sync::atomic::AtomicU64;
 use std::fmt;
-use std::sync::atomic::AtomicU64;
 
 use crate::fingerprint::{FINGERPRINT_BYTES, Fingerprint};
 use crate::meta::{Meta, Status};

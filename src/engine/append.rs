@@ -1,7 +1,8 @@
 //! Puts a record into the log, in a bucket that ends when the record may be forgotten.
 
+use crate::sys::sync;
+use crate::sys::sync::atomic::{AtomicUsize, Ordering};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -15,21 +16,21 @@ use crate::wheel::bucket_end;
 /// Threads get lanes in turn.
 static NEXT_LANE: AtomicUsize = AtomicUsize::new(0);
 
-thread_local! {
+sync::thread_local! {
     static LANE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 /// A number that spreads threads over lanes.
 #[inline]
 pub(crate) fn lane_of_thread() -> usize {
-    let lane = LANE.get();
+    let lane = LANE.with(Cell::get);
     if lane == usize::MAX { assign_lane() } else { lane }
 }
 
 #[cold]
 fn assign_lane() -> usize {
     let lane = NEXT_LANE.fetch_add(1, Ordering::Relaxed) % (usize::MAX / 2);
-    LANE.set(lane);
+    LANE.with(|own| own.set(lane));
     lane
 }
 

@@ -1,6 +1,6 @@
 //! The decision: new or duplicate; one key at a time, or many with their memory fetched ahead.
 
-use std::sync::atomic::Ordering;
+use crate::sys::sync::atomic::Ordering;
 
 use crate::answers::{Answers, Lookups};
 use crate::engine::Engine;

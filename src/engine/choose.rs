@@ -6,9 +6,9 @@
 //!
 //! Only sealed segments, whose records are listed, and none that ends soon anyway.
 
+use crate::sys::sync::atomic::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::config::Config;
 use crate::engine::Engine;

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::engine::append::lane_of_thread;
+use crate::engine::check::GROUP;
 use crate::engine::lookup::Lookup;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
@@ -120,9 +121,7 @@ pub(crate) struct Before<'a> {
 impl<'a> Before<'a> {
     pub(crate) fn of(lookup: &'a Lookup<'_>) -> Self {
         let record = lookup.record.as_ref();
-        // Records found at open have made their promise to an earlier process.
-        let keeps =
-            record.is_some_and(|view| view.header.kind == Kind::Started && !view.unverified);
+        let keeps = record.is_some_and(|view| view.header.kind == Kind::Started);
         let location = lookup.location;
         Self { cell: lookup.cell, record, location, promise: location.filter(|_| keeps) }
     }
@@ -211,15 +210,39 @@ impl Engine {
         then(full(&[&prefix[..], key].concat(), Marks::NAMESPACED))
     }
 
-    /// Hands over a key outside of any namespace that was hashed with others.
-    pub(crate) fn with_hashed<T>(
+    /// Hands over keys with the prefix of their namespace, one after another until one fails; what
+    /// deciding on them will touch was fetched for all of them at once. At most a group of keys.
+    pub(crate) fn with_group<'k>(
         &self,
-        key: &[u8],
-        hash: KeyHash,
-        then: impl FnOnce(FullKey<'_>) -> Result<T>,
-    ) -> Result<T> {
-        self.config.limits.check_key(key)?;
-        then(FullKey { bytes: key, marks: Marks::NONE, hash })
+        space: Option<u32>,
+        keys: impl Iterator<Item = &'k [u8]> + Clone,
+        buffer: &mut Vec<u8>,
+        mut then: impl FnMut(FullKey<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let Some(space) = space else {
+            for (key, (hash, _)) in keys.clone().zip(self.fetch_ahead(keys)) {
+                self.config.limits.check_key(key)?;
+                then(FullKey { bytes: key, marks: Marks::NONE, hash })?;
+            }
+            return Ok(());
+        };
+        buffer.clear();
+        let mut parts = [(0, 0); GROUP];
+        for (part, key) in parts.iter_mut().zip(keys.clone()) {
+            let from = buffer.len();
+            buffer.extend_from_slice(&u64::from(space).to_le_bytes());
+            // One beyond the limits is refused when it is its turn.
+            let key = self.config.limits.check_key(key).map_or(&[][..], |()| key);
+            buffer.extend_from_slice(key);
+            *part = (from, buffer.len());
+        }
+        let joined = |(from, to): (usize, usize)| buffer.get(from..to).unwrap_or_default();
+        let ahead = self.fetch_ahead(parts.into_iter().zip(keys.clone()).map(|(p, _)| joined(p)));
+        for ((key, part), (hash, _)) in keys.zip(parts).zip(ahead) {
+            self.config.limits.check_key(key)?;
+            then(FullKey { bytes: joined(part), marks: Marks::NAMESPACED, hash })?;
+        }
+        Ok(())
     }
 
     /// Starts loading what deciding on a key will touch.
@@ -351,24 +374,26 @@ impl Engine {
     }
 
     /// The promise that a copy of a record is to keep, taken away from the record.
-    ///
-    /// A lease of an earlier process is promised room now.
-    pub(crate) fn promise_of_copy(
-        &self,
-        view: &RecordView<'_>,
-        location: Location,
-        now: Timestamp,
-    ) -> Result<Option<u64>> {
-        let (Kind::Started, Some(state)) = (view.header.kind, view.state()) else {
-            return Ok(None);
-        };
-        let promised = promised_bytes(view.copy_key(&mut Vec::new()));
-        if !view.unverified {
-            return Ok(Some(self.log.reserve.take_out(location, promised)));
+    pub(crate) fn promise_of_copy(&self, view: &RecordView<'_>, location: Location) -> Option<u64> {
+        if view.header.kind != Kind::Started {
+            return None;
         }
-        let latest = expiry(view.header.expires, state.retention_ms);
-        self.log.promise(lane_of_thread(), promised, latest, now)?;
-        Ok(Some(promised))
+        let promised = promised_bytes(view.copy_key(&mut Vec::new()));
+        Some(self.log.reserve.take_out(location, promised))
+    }
+
+    /// Stands by the promise that an earlier process has made to a lease, if the record at
+    /// `location` is one's and its key's latest.
+    pub(crate) fn promise_again(&self, location: Location, view: &RecordView<'_>) {
+        let (Kind::Started, Some(state)) = (view.header.kind, view.state()) else { return };
+        let mut buffer = Vec::new();
+        let key = view.copy_key(&mut buffer);
+        let hash = self.hasher.hash(key);
+        let stripe = self.index.lock(hash);
+        if stripe.find(hash, |other| other == location).is_some() {
+            let latest = expiry(view.header.expires, state.retention_ms);
+            self.log.promise_again(location, promised_bytes(key), latest);
+        }
     }
 
     fn append_next(

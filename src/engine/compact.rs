@@ -10,8 +10,8 @@
 //! what it kills. Which segments may hold something older is told by their lists of hashes; doubt
 //! keeps the tombstone.
 
+use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::engine::Engine;
 use crate::engine::choose::{Chosen, is_small};
@@ -264,7 +264,7 @@ impl Engine {
         let Found::Record(view) = self.log.view(location) else {
             return Err(self.damaged(location));
         };
-        let promised = self.promise_of_copy(&view, location, now)?;
+        let promised = self.promise_of_copy(&view, location);
         let is_remain = is_small(segment, &self.config);
         let source = Source { segment, bytes_left, is_remain };
         let copied = self.log.append_copy(&source, &view, hash, now);

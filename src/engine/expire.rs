@@ -5,8 +5,8 @@
 //! stripes at a bounded rate. When it has passed every stripe after a drop, no slot and no thread
 //! can still refer to the dropped segments, and their places in memory are used again.
 
+use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::engine::Engine;
 use crate::error::Result;

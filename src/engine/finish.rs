@@ -4,7 +4,7 @@
 //! carries the token on, so that one attempt has one token however often it is renewed. Whoever
 //! comes with another token changes nothing.
 
-use std::sync::atomic::AtomicU64;
+use crate::sys::sync::atomic::AtomicU64;
 
 use crate::engine::claim::{Before, FullKey, Known, Next};
 use crate::engine::{Counters, Engine};

@@ -1,6 +1,6 @@
 //! Whether the store may still write: open, poisoned by a failure, or closed.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use crate::sys::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::{Error, Result};
 use crate::sys::sync::Mutex;

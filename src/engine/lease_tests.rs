@@ -163,6 +163,38 @@ fn what_was_synced_of_a_lease_survives_every_power_cut() {
     }
 }
 
+#[test]
+fn a_lease_of_an_earlier_process_can_be_completed_though_the_disk_is_full_now() {
+    let largest = vec![7; OUTCOME_BYTES_RESERVED];
+    for closed in [false, true] {
+        let bench = Bench::new();
+        let engine = bench.open();
+        let retentions = [MINUTE, 10 * MINUTE, 60 * MINUTE];
+        let grants: Vec<Grant> = (0..2_000)
+            .map(|n| started(begin(&engine, &n.to_string(), retentions[n % 3])))
+            .collect();
+        for (number, grant) in grants.iter().enumerate().take(500) {
+            end(&engine, &number.to_string(), grant.version, Ending::Complete(b"x")).unwrap();
+        }
+        let promised = engine.log.reserve.promised();
+        if closed {
+            engine.close().unwrap();
+        }
+        drop(engine);
+        *bench.disk.room.lock() = Some(0);
+        let engine = bench.open();
+        assert_eq!(engine.log.reserve.promised(), promised, "closed: {closed}");
+        fill(&engine);
+        for (number, grant) in grants.iter().enumerate().skip(500) {
+            end(&engine, &number.to_string(), grant.version, Ending::Complete(&largest))
+                .unwrap_or_else(|error| panic!("lease {number}, closed: {closed}: {error}"));
+        }
+        assert_eq!(engine.log.reserve.promised(), 0);
+        *bench.disk.room.lock() = None;
+        started(begin(&engine, "one more", MINUTE));
+    }
+}
+
 /// apache/pulsar#5218: a marker written before its message was kept made the retry a duplicate.
 #[test]
 fn a_begin_or_completion_that_found_no_room_has_changed_nothing() {

@@ -13,10 +13,10 @@ use crate::key::KeyHash;
 use crate::log::Found;
 use crate::log::view::{RecordView, Replay};
 use crate::record::{GONE_WORDS, OutcomeGone, Receive};
-use crate::sys::words;
+use crate::sys::{sync, words};
 use crate::time::Timestamp;
 
-thread_local! {
+sync::thread_local! {
     /// Where records that were not written by this process are copied to be checked.
     static CHECKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -209,7 +209,8 @@ impl Engine {
     /// Checks every byte of a record that this process has not written.
     #[cold]
     pub(crate) fn is_sound(&self, location: Location, view: &RecordView<'_>) -> bool {
-        CHECKED.with_borrow_mut(|buffer| self.log.verify(location, view, &self.hasher, buffer))
+        CHECKED
+            .with(|buffer| self.log.verify(location, view, &self.hasher, &mut buffer.borrow_mut()))
     }
 
     #[cold]

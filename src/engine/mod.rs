@@ -37,12 +37,14 @@ mod bench;
 mod compact_tests;
 #[cfg(test)]
 mod lease_tests;
+#[cfg(all(test, oncelog_shuttle))]
+mod models;
 #[cfg(test)]
 mod room_tests;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;

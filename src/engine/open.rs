@@ -80,6 +80,7 @@ impl Engine {
         // From here on the epoch is in use; nothing was answered before.
         engine.log.save_manifest(engine.clock.now(), false)?;
         engine.log.remove_unused(&unused)?;
+        engine.log.keep_for_earlier(engine.clock.now())?;
         Ok(engine)
     }
 

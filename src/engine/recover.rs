@@ -3,8 +3,8 @@
 //! Every record found is offered to the index; of several with one key the highest version stays.
 //! Order therefore does not matter, and the work is spread over all cores.
 
+use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -15,10 +15,11 @@ use crate::format::record::{Kind, Marks};
 use crate::format::run::Run;
 use crate::format::segment::BlockHeader;
 use crate::key::KeyHash;
+use crate::log::adopt::Adopted;
 use crate::log::scan::{ScanReport, Scanner};
 use crate::log::segment::Segment;
 use crate::log::{Found, Log};
-use crate::sys::sync::Mutex;
+use crate::sys::sync::{Mutex, processors};
 use crate::time::Timestamp;
 use crate::version::Version;
 
@@ -41,13 +42,15 @@ enum Task {
     Blocks(Arc<Segment>, Vec<BlockHeader>),
     /// A sealed segment without a usable run, and the records it must have.
     Rebuild(Arc<Segment>, u64),
+    /// A segment in which leases may be under way.
+    Promises(Arc<Segment>),
 }
 
 impl Engine {
     /// Fills index and wheel from the segments that the manifest lists.
     ///
-    /// Returns the numbers of those that were never used. Their files can be removed once another
-    /// manifest is written.
+    /// Returns the numbers of those that were never used and are not needed. Their files can be
+    /// removed once another manifest is written.
     pub(crate) fn recover(&mut self, manifest: &Manifest) -> Result<Vec<u64>> {
         self.log.raise_number(manifest.next_number);
         self.log.restore_spaces(manifest.spaces.clone());
@@ -55,11 +58,14 @@ impl Engine {
         let now = self.clock.now();
         self.recovery.time_passed_ms = now.as_millis().saturating_sub(manifest.time.as_millis());
         let mut tasks = Vec::new();
-        let (mut expired, mut unused) = (Vec::new(), Vec::new());
+        let (mut segments, mut expired, mut unused) = (Vec::new(), Vec::new(), Vec::new());
         for listed in &manifest.segments {
-            let Some(segment) = self.log.adopt(listed)? else {
-                unused.push(listed.number);
-                continue;
+            let segment = match self.log.adopt(listed)? {
+                Adopted::Segment(segment) => segment,
+                Adopted::Unused(prepared) => {
+                    unused.push(prepared);
+                    continue;
+                }
             };
             self.clock.raise_floor(Timestamp::from_millis(segment.common.created));
             if segment.ends <= now {
@@ -69,6 +75,7 @@ impl Engine {
             self.wheel.add(segment.ends, segment.number);
             self.recovery.segments += 1;
             self.add_tasks(&segment, listed.state, listed.records, &mut tasks)?;
+            segments.push(segment);
         }
         self.recovery.expired = expired.len() as u64;
         if !expired.is_empty() {
@@ -83,6 +90,10 @@ impl Engine {
         self.recovery.torn_bytes = report.torn_bytes;
         self.recovery.damaged = report.damaged.len() as u64;
         self.clock.raise_floor(Timestamp::from_millis(report.created_max));
+        // Only now is it known which records are their keys' latest.
+        segments.retain(|segment| segment.started.load(Ordering::Relaxed) > 0);
+        self.run_tasks(segments.into_iter().map(Task::Promises).collect())?;
+        let unused = self.log.keep_of(unused);
         self.recovery.debris += unused.len() as u64;
         Ok(unused)
     }
@@ -100,6 +111,7 @@ impl Engine {
                 Some(run) => {
                     self.recovery.sealed += 1;
                     segment.used.store(run.used_bytes(), Ordering::Release);
+                    segment.started.store(run.started, Ordering::Relaxed);
                     self.log.waste.add_removals(segment.chunks().start, run.removal_bytes);
                     tasks.push(Task::Run(segment.clone(), run));
                 }
@@ -120,8 +132,7 @@ impl Engine {
     }
 
     fn run_tasks(&self, tasks: Vec<Task>) -> Result<ScanReport> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.min(tasks.len().max(1));
+        let threads = processors().min(tasks.len().max(1));
         let queue = Mutex::new(tasks);
         let work = || {
             let mut report = ScanReport::default();
@@ -150,6 +161,12 @@ impl Engine {
 
     fn run_task(&self, task: Task) -> Result<ScanReport> {
         match task {
+            Task::Promises(segment) => {
+                self.log.visit(&segment, &self.hasher, |location, view| {
+                    self.promise_again(location, view);
+                });
+                Ok(ScanReport::default())
+            }
             Task::Run(segment, run) => self.restore_run(&segment, &run),
             Task::Blocks(segment, blocks) => {
                 let mut scanner =
@@ -212,8 +229,10 @@ impl Engine {
             found.clear();
             let mut removal_bytes = 0;
             scanner.records(*block, |at, header, hash| {
-                if header.kind == Kind::Removed {
-                    removal_bytes += header.record_bytes();
+                match header.kind {
+                    Kind::Removed => removal_bytes += header.record_bytes(),
+                    Kind::Started => drop(segment.started.fetch_add(1, Ordering::Relaxed)),
+                    Kind::Completed | Kind::Failed | Kind::Released => {}
                 }
                 found.push((hash, at));
             });

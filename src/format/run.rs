@@ -31,6 +31,8 @@ pub(crate) struct Run {
     pub(crate) created_max: u64,
     /// Bytes of the removals among the records.
     pub(crate) removal_bytes: u64,
+    /// How many of the records are of leases under way.
+    pub(crate) started: u64,
     /// For each block, the offset in it at which its records end; zero if it holds none.
     pub(crate) block_ends: Vec<u32>,
     /// Sorted by hash.
@@ -47,6 +49,7 @@ impl Run {
         bytes.extend_from_slice(&self.number.to_le_bytes());
         bytes.extend_from_slice(&self.created_max.to_le_bytes());
         bytes.extend_from_slice(&self.removal_bytes.to_le_bytes());
+        bytes.extend_from_slice(&self.started.to_le_bytes());
         let mut counts = [0_u32; PARTS];
         for entry in &self.entries {
             if let Some(count) = counts.get_mut(part(entry.hash_bits)) {
@@ -93,6 +96,7 @@ impl Run {
         let number = reader.u64()?;
         let created_max = reader.u64()?;
         let removal_bytes = reader.u64()?;
+        let started = reader.u64()?;
         let mut counts = [0; PARTS];
         for count in &mut counts {
             *count = reader.u32()?;
@@ -116,7 +120,7 @@ impl Run {
                     .push(RunEntry { hash_bits, units: u32::try_from(word & OFFSET_MASK).ok()? });
             }
         }
-        Some(Self { store, number, created_max, removal_bytes, block_ends, entries })
+        Some(Self { store, number, created_max, removal_bytes, started, block_ends, entries })
     }
 }
 
@@ -142,6 +146,7 @@ mod tests {
             number,
             created_max,
             removal_bytes,
+            started: 5,
             block_ends: vec![4, 0, 9],
             entries,
         }

@@ -5,7 +5,7 @@
 //! may be refused while shares of other stripes are not used up, which are a sixteenth of all at
 //! most, or one key a stripe.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 

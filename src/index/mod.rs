@@ -7,6 +7,8 @@
 
 pub(crate) mod blocks;
 pub(crate) mod credit;
+#[cfg(all(test, oncelog_shuttle))]
+mod models;
 pub(crate) mod search;
 pub(crate) mod shape;
 pub(crate) mod slot;
@@ -23,12 +25,13 @@ use crate::index::stripe::{Moving, Stripe, StripeGuard};
 use crate::key::KeyHash;
 use crate::sys::arena::{Arena, Line};
 use crate::sys::prefetch::prefetch;
+use crate::sys::sync;
 
 /// Lines reserved: 64 GiB, or room for seven billion keys.
 const LINES: usize = 1 << 30;
 const LINES_MIN: usize = 1 << 22;
 
-thread_local! {
+sync::thread_local! {
     /// Slots of a stripe while it is laid out anew.
     static MOVING: RefCell<Moving> = const { RefCell::new(Moving::new()) };
 }

@@ -10,7 +10,7 @@
 //! A search begins with two lines, the home line and the next, which are loaded at the same time.
 //! More than nine in ten end there; the others go on line by line.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sys::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::format::location::Location;
 use crate::index::Index;

@@ -10,7 +10,7 @@
 //! it. A reader without the lock may combine old and new fields, which leads it to some line or
 //! to none; whether what it read counts is for the stripe's sequence to say.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::sys::sync::atomic::{AtomicU32, Ordering};
 
 /// Blocks of a stripe at most.
 pub(crate) const BLOCKS_MAX: usize = 6;

@@ -8,7 +8,7 @@
 //! overflowed from this line into the next. A tag of zero is stored as one, so that a used slot is
 //! never all zeros.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 
 use crate::format::location::{LOCATION_BITS, Location};
 use crate::key::KeyHash;

@@ -7,7 +7,7 @@
 //! - `left` slots may be taken from the empty ones before the stripe is laid out anew;
 //! - the sequence is even, and differs from what it was before any slot changed.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use crate::sys::sync::atomic::{AtomicU32, Ordering, fence};
 
 use crate::error::{Error, Result};
 use crate::format::location::Location;
@@ -52,7 +52,7 @@ pub(crate) struct Stripe {
     pub(crate) shape: Shape,
 }
 
-const _: () = assert!(size_of::<Stripe>() == 64);
+const _: () = assert!(size_of::<Stripe>() == 64 || cfg!(all(test, oncelog_shuttle)));
 
 impl Stripe {
     /// An empty stripe that may hold so many slots before it asks for more.
@@ -302,7 +302,8 @@ impl<'a> StripeGuard<'a> {
     }
 
     fn move_slots(&mut self, is_dead: impl Fn(Location) -> bool) -> Result<()> {
-        MOVING.with_borrow_mut(|moving| {
+        MOVING.with(|moving| {
+            let moving = &mut *moving.borrow_mut();
             // One more, as every slot is first written and then counted or not.
             moving.slots.clear();
             moving.slots.resize(self.counts.held as usize + 1, 0);

@@ -1,7 +1,7 @@
 //! Takes over segments that an earlier process has left.
 
+use crate::sys::sync::atomic::AtomicU64;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use crate::error::{Error, Result};
 use crate::format::layout::{
@@ -12,10 +12,17 @@ use crate::format::manifest::{Listed, ListedState};
 use crate::format::run::Run;
 use crate::format::segment::{SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::log::Log;
-use crate::log::segment::Segment;
+use crate::log::segment::{Prepared, Segment};
 use crate::sys::disk::SegmentFile;
 use crate::sys::files::UNFINISHED;
 use crate::sys::words;
+
+/// What a listed file is to the process that finds it.
+pub(crate) enum Adopted {
+    Segment(Arc<Segment>),
+    /// It was prepared and never used.
+    Unused(Prepared),
+}
 
 impl Log {
     /// Segment numbers below `next` have been used.
@@ -23,8 +30,8 @@ impl Log {
         self.catalog.lock().raise_number(next);
     }
 
-    /// Maps a listed segment; `None` for one that was prepared and never used.
-    pub(crate) fn adopt(&self, listed: &Listed) -> Result<Option<Arc<Segment>>> {
+    /// Maps a listed segment.
+    pub(crate) fn adopt(&self, listed: &Listed) -> Result<Adopted> {
         let name = segment_file(listed.number);
         let file = self.disk.open(&name).map_err(|error| match error {
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
@@ -41,23 +48,36 @@ impl Log {
         let first = self.catalog.lock().place(chunks);
         let first = first.ok_or(Error::Full { what: "address space" })?;
         let adopted = self.map_adopted(listed, first * CHUNK_BYTES, file);
-        if !matches!(adopted, Ok(Some(_))) {
-            // A mapping would keep the file's room after the file is gone.
-            let at = usize::try_from(first * CHUNK_BYTES).unwrap_or(usize::MAX);
-            let length = usize::try_from(listed.bytes).unwrap_or(0);
-            if self.space.unmap(at, length).is_ok() {
-                self.catalog.lock().free(first..first + chunks);
-            }
-        }
-        adopted
+        adopted.inspect_err(|_| self.unmap(first * CHUNK_BYTES, listed.bytes))
     }
 
-    fn map_adopted(
-        &self,
-        listed: &Listed,
-        at: u64,
-        file: Box<dyn SegmentFile>,
-    ) -> Result<Option<Arc<Segment>>> {
+    /// Gives a file's place back. Where that fails the place is lost, and nothing else.
+    fn unmap(&self, at: u64, bytes: u64) {
+        let place = usize::try_from(at).unwrap_or(usize::MAX);
+        let length = usize::try_from(bytes).unwrap_or(0);
+        if self.space.unmap(place, length).is_ok() {
+            let first = at / CHUNK_BYTES;
+            self.catalog.lock().free(first..first + bytes / CHUNK_BYTES);
+        }
+    }
+
+    /// Keeps of the files found unused what promises need; returns the numbers of the others,
+    /// whose files can be removed once another manifest is written.
+    pub(crate) fn keep_of(&self, unused: Vec<Prepared>) -> Vec<u64> {
+        let mut others = Vec::new();
+        for prepared in unused {
+            if self.reserve.has_promises() && self.wants_kept() {
+                self.keep(prepared);
+            } else {
+                // A mapping would keep the file's room after the file is gone.
+                self.unmap(prepared.at, prepared.bytes);
+                others.push(prepared.number);
+            }
+        }
+        others
+    }
+
+    fn map_adopted(&self, listed: &Listed, at: u64, file: Box<dyn SegmentFile>) -> Result<Adopted> {
         file.map(&self.space, usize::try_from(at).unwrap_or(usize::MAX))?;
         let first = usize::try_from(at / 8).unwrap_or(usize::MAX);
         let words = self.space.words().get(first..).unwrap_or_default();
@@ -67,7 +87,8 @@ impl Log {
             if !blocks_are_unused(words, listed.bytes) {
                 return Err(self.corrupt(listed.number, 0, "the segment's head is gone"));
             }
-            return Ok(None);
+            let (number, bytes) = (listed.number, listed.bytes);
+            return Ok(Adopted::Unused(Prepared { number, at, bytes, file }));
         }
         let head = SegmentHead::decode(&head)
             .ok_or_else(|| self.corrupt(listed.number, 0, "the segment's head is damaged"))?;
@@ -77,7 +98,7 @@ impl Log {
         let segment = Arc::new(Segment::new(&head, at, file));
         self.table.publish(&segment, true);
         self.catalog.lock().add_full(segment.clone());
-        Ok(Some(segment))
+        Ok(Adopted::Segment(segment))
     }
 
     /// A sealed segment's run; `None` if it is missing, damaged, or not this segment's.

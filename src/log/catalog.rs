@@ -1,9 +1,9 @@
 //! All segments by number, which of them are open, and where the next one goes.
 
+use crate::sys::sync::atomic::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES};
@@ -267,10 +267,12 @@ impl Catalog {
         self.sizes.total
     }
 
-    /// The prepared segments are not needed any more.
-    pub(crate) fn discard_unused(&mut self) -> Vec<Prepared> {
+    /// The prepared segments are not needed any more; those kept for completions are, by the next
+    /// process, if some are promised.
+    pub(crate) fn discard_unused(&mut self, promised: bool) -> Vec<Prepared> {
         let spare = self.spare.take().map(Segment::unused);
-        let unused: Vec<_> = self.reserve.drain(..).chain(spare).collect();
+        let kept = if promised { 0 } else { self.reserve.len() };
+        let unused: Vec<_> = self.reserve.drain(..kept).chain(spare).collect();
         for prepared in &unused {
             let first = prepared.at / CHUNK_BYTES;
             self.places.give(first..first + prepared.bytes / CHUNK_BYTES);

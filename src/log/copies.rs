@@ -5,8 +5,8 @@
 //! append to, of which that can be told. Their bases are those of the segment copied from, so that
 //! compact headers stay compact.
 
+use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::format::layout::{BLOCK_BYTES, HEAD_BYTES};

@@ -4,8 +4,8 @@
 //! is claimed. That takes several syncs, so maintenance does it ahead for the bucket that will need
 //! a segment next: the spare. Taking the spare takes no system call.
 
+use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES, MANIFEST_FILE, segment_file};

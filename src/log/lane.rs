@@ -4,8 +4,8 @@
 //! record is preceded only by complete ones, and the end of the process leaves at most one torn
 //! record a block.
 
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::format::layout::{BLOCK_BYTES, BLOCK_HEADER_BYTES, block_start};
 use crate::format::location::Location;

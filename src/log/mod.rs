@@ -25,8 +25,8 @@ pub(crate) mod versions;
 pub(crate) mod view;
 pub(crate) mod waste;
 
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 

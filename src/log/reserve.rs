@@ -13,9 +13,9 @@
 //! one cursor in it, whatever their buckets, so that no room is lost between buckets: its end is
 //! beyond the expiry of every completion promised so far.
 
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -24,7 +24,7 @@ use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES};
 use crate::format::location::Location;
 use crate::format::record::{Header, Kind};
 use crate::log::lane::{Cursor, Lane};
-use crate::log::segment::Segment;
+use crate::log::segment::{Prepared, Segment};
 use crate::log::{Draft, Log};
 use crate::sys::arena::{Arena, LINE_SLOTS};
 use crate::sys::sync::Mutex;
@@ -151,11 +151,16 @@ impl Reserve {
         open.segment.take_if(|own| Arc::ptr_eq(own, segment));
     }
 
-    /// Bytes promised to leases under way.
-    #[cfg(test)]
+    /// Room was promised to a lease that may still be under way.
+    pub(crate) fn has_promises(&self) -> bool {
+        self.promised() > 0
+    }
+
+    /// Bytes promised to leases under way; for what it is worth while others promise more.
     pub(crate) fn promised(&self) -> u64 {
         let credits = self.credits.iter().map(|credit| credit.load(Ordering::SeqCst));
-        self.promised.load(Ordering::SeqCst) - credits.sum::<u64>()
+        let credits = credits.sum::<u64>();
+        self.promised.load(Ordering::SeqCst).saturating_sub(credits)
     }
 
     fn missing(&self) -> u64 {
@@ -204,6 +209,37 @@ impl Log {
         Ok(())
     }
 
+    /// Stands by a promise that an earlier process has made to the lease at `location`, whether or
+    /// not there is room yet: until there is, no other lease is begun.
+    pub(crate) fn promise_again(&self, location: Location, bytes: u64, latest: Timestamp) {
+        self.reserve.latest_ms.fetch_max(latest.as_millis(), Ordering::SeqCst);
+        self.reserve.promised.fetch_add(bytes, Ordering::SeqCst);
+        self.reserve.attach(location, bytes);
+    }
+
+    /// True while less is kept than promises need.
+    pub(crate) fn wants_kept(&self) -> bool {
+        self.reserve.missing() > 0
+    }
+
+    /// Keeps a file that was prepared.
+    pub(crate) fn keep(&self, prepared: Prepared) {
+        self.reserve.kept.fetch_add(prepared.bytes, Ordering::SeqCst);
+        self.catalog.lock().put_reserve(prepared);
+    }
+
+    /// Keeps room for the promises of an earlier process, as far as there is any.
+    pub(crate) fn keep_for_earlier(&self, now: Timestamp) -> Result<()> {
+        if !self.reserve.has_promises() || !self.wants_kept() {
+            return Ok(());
+        }
+        match self.keep_more(now) {
+            // Maintenance tries again.
+            Err(Error::Full { .. }) => Ok(()),
+            done => done,
+        }
+    }
+
     /// Prepares segments until enough is kept.
     #[cold]
     fn keep_more(&self, now: Timestamp) -> Result<()> {
@@ -215,8 +251,7 @@ impl Log {
             }
             let bytes = self.catalog.lock().reserve_bytes(missing);
             let kept = self.prepare_within(bytes, now)?;
-            self.reserve.kept.fetch_add(kept.bytes, Ordering::SeqCst);
-            self.catalog.lock().put_reserve(kept);
+            self.keep(kept);
         }
     }
 

@@ -5,13 +5,16 @@
 //! while writing. Should valid records follow nevertheless, they are found by trying every unit,
 //! and kept: what lies between is counted as damage.
 
-use std::sync::atomic::AtomicU64;
+use crate::sys::sync::atomic::AtomicU64;
 
 use crate::format::layout::{BLOCK_BYTES, BLOCK_HEADER_BYTES, UNIT_BYTES, block_start};
+use crate::format::location::Location;
 use crate::format::record::{Common, Header};
 use crate::format::segment::BlockHeader;
 use crate::key::{KeyHash, KeyHasher};
+use crate::log::segment::Segment;
 use crate::log::view::RecordView;
+use crate::log::{Found, Log};
 use crate::sys::words;
 
 /// What was found in a segment or in a part of it.
@@ -146,5 +149,26 @@ impl<'a> Scanner<'a> {
             at -= UNIT_BYTES;
         }
         at
+    }
+}
+
+impl Log {
+    /// Visits the records of a segment by their headers alone, up to the first gap of each block.
+    pub(crate) fn visit(
+        &self,
+        segment: &Segment,
+        hasher: &KeyHasher,
+        mut visit: impl FnMut(Location, &RecordView<'_>),
+    ) {
+        for block in Scanner::new(self.words(segment), &segment.common, hasher).blocks() {
+            let mut at = block_start(u64::from(block.index)) + BLOCK_HEADER_BYTES;
+            let limit = (u64::from(block.index) + u64::from(block.span)) * BLOCK_BYTES;
+            while at < limit {
+                let location = Self::location(segment, at);
+                let Found::Record(view) = self.view(location) else { break };
+                visit(location, &view);
+                at += view.header.record_bytes();
+            }
+        }
     }
 }

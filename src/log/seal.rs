@@ -4,8 +4,8 @@
 //! manifest that calls the segment sealed. Whatever is called sealed is complete from then on, so
 //! that damage in it can never pass for a torn tail.
 
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::format::identity::ID_BYTES;
@@ -30,11 +30,13 @@ pub(crate) fn run_of(
     let mut entries = Vec::new();
     let blocks = words.len() as u64 * 8 / BLOCK_BYTES;
     let mut block_ends = vec![0; usize::try_from(blocks).unwrap_or(0)];
-    let mut removal_bytes = 0;
+    let (mut removal_bytes, mut started) = (0, 0);
     for block in scanner.blocks() {
         let end = scanner.records(block, |at, header, hash| {
-            if header.kind == Kind::Removed {
-                removal_bytes += header.record_bytes();
+            match header.kind {
+                Kind::Removed => removal_bytes += header.record_bytes(),
+                Kind::Started => started += 1,
+                Kind::Completed | Kind::Failed | Kind::Released => {}
             }
             let units = u32::try_from(at / UNIT_BYTES).unwrap_or(u32::MAX);
             entries.push(RunEntry { hash_bits: hash.run_bits(), units });
@@ -46,7 +48,7 @@ pub(crate) fn run_of(
     }
     entries.sort_unstable();
     let created_max = scanner.report.created_max;
-    let run = Run { store, number, created_max, removal_bytes, block_ends, entries };
+    let run = Run { store, number, created_max, removal_bytes, started, block_ends, entries };
     (run, scanner.report)
 }
 
@@ -97,7 +99,8 @@ impl Log {
         for segment in unsealed {
             self.write_run(&segment, hasher)?;
         }
-        let unused = self.catalog.lock().discard_unused();
+        let promised = self.reserve.has_promises();
+        let unused = self.catalog.lock().discard_unused(promised);
         self.save_manifest(now, true)?;
         for prepared in unused {
             self.disk.remove(&segment_file(prepared.number))?;

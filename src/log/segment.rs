@@ -1,7 +1,7 @@
 //! One segment through its life: prepared, open, full, sealed, dropped.
 
+use crate::sys::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::format::identity::ID_BYTES;
@@ -76,6 +76,8 @@ pub(crate) struct Segment {
     pub(crate) floor: AtomicU64,
     /// How much compaction had given back when the tombstones in it were last found to be needed.
     pub(crate) looked_at: AtomicU64,
+    /// Records of leases under way that were found in it at open.
+    pub(crate) started: AtomicU64,
     /// Damage was found in it, so that it is left as it is.
     pub(crate) unsound: AtomicBool,
 }
@@ -99,6 +101,7 @@ impl Segment {
             used: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             looked_at: AtomicU64::new(NEVER_LOOKED_AT),
+            started: AtomicU64::new(0),
             unsound: AtomicBool::new(false),
         }
     }

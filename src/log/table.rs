@@ -4,9 +4,9 @@
 //! checks' seed and the bases of version and time in one place. A line is written before the first
 //! slot leads to its chunk, and cleared before the chunk is given back; in between it is constant.
 
+use crate::sys::sync::atomic::Ordering;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 use crate::format::record::{Common, Header};
 use crate::log::segment::Segment;

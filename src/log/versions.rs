@@ -6,8 +6,8 @@
 //! segment is dropped), all ranges taken until then are retired, so that no lane can follow an
 //! invisible record with a lower version.
 
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::version::{COUNTER_BITS, Version};
 

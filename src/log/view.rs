@@ -1,6 +1,6 @@
 //! A record in its place: decoded, compared and copied out without a copy in between.
 
-use std::sync::atomic::AtomicU64;
+use crate::sys::sync::atomic::AtomicU64;
 
 use crate::format::location::Location;
 use crate::format::record::{COMPACT_WORDS, Common, Header, HeaderWords, Kind, Marks, WIDE_WORDS};

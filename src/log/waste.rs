@@ -5,9 +5,9 @@
 //! key costs nothing. *Removals* are tombstones, which are of use only while something that they
 //! kill can still be found; whether they are is for compaction to find out.
 
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sys::arena::{Arena, LINE_SLOTS};
 

@@ -3,8 +3,8 @@
 //! Lines are atomic integers, so a reference to any line may be held by any thread at any time;
 //! who may change which line is the business of the structure built on top.
 
+use crate::sys::sync::atomic::AtomicU64;
 use std::io;
-use std::sync::atomic::AtomicU64;
 
 use memmap2::{MmapOptions, MmapRaw};
 

@@ -38,7 +38,7 @@ impl Upper {
 mod portable {
     //! Integer by integer.
 
-    use std::sync::atomic::Ordering;
+    use crate::sys::sync::atomic::Ordering;
 
     use crate::sys::arena::{LINE_SLOTS, Line};
 
@@ -54,12 +54,12 @@ mod portable {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[cfg(not(all(target_arch = "x86_64", not(miri), not(all(test, oncelog_shuttle)))))]
 use portable as imp;
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(all(target_arch = "x86_64", not(miri), not(all(test, oncelog_shuttle))))]
 use sse2 as imp;
 
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(all(target_arch = "x86_64", not(miri), not(all(test, oncelog_shuttle))))]
 mod sse2 {
     //! With SSE2, which every x86-64 processor has: no detection, and it is inlined.
 
@@ -134,7 +134,7 @@ mod sse2 {
 mod tests {
     use super::{Upper, portable};
     use crate::sys::arena::Line;
-    use std::sync::atomic::AtomicU64;
+    use crate::sys::sync::atomic::AtomicU64;
 
     fn line(integers: [u64; 8]) -> Line {
         Line(integers.map(AtomicU64::new))

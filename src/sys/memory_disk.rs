@@ -53,6 +53,20 @@ impl MemoryDisk {
         self.files.lock().keys().filter(|name| name.ends_with(end)).count()
     }
 
+    /// What the end of the process leaves: all that was written.
+    #[cfg(oncelog_shuttle)]
+    pub(crate) fn copy(&self) -> Self {
+        let mut files = self.files.lock().clone();
+        for contents in files.values_mut() {
+            if let Contents::Segment(images) = contents {
+                let mut live = vec![0; images.durable.lock().len()];
+                images.live.read_exact_at(&mut live, 0).unwrap();
+                *images = Images::with(live);
+            }
+        }
+        Self { files: Mutex::new(files), ..Self::default() }
+    }
+
     /// What a power cut leaves: every synced byte, and of the others the units `keep` chooses.
     pub(crate) fn after_power_cut(&self, mut keep: impl FnMut() -> bool) -> Self {
         let mut files = BTreeMap::new();

@@ -14,6 +14,8 @@ pub(crate) mod disk;
 pub(crate) mod files;
 pub(crate) mod load;
 pub(crate) mod memory_disk;
+#[cfg(all(test, oncelog_shuttle))]
+pub(crate) mod order_model;
 pub(crate) mod prefetch;
 pub(crate) mod random;
 pub(crate) mod space;

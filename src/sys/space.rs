@@ -5,10 +5,10 @@
 //! outlived its segment is harmless to read. Mapping a file over a part of the range replaces what
 //! was there in one step of the kernel, so other threads see the old bytes or the new ones.
 
+use crate::sys::sync::atomic::AtomicU64;
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::AtomicU64;
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{MapFlags, ProtFlags};

@@ -2,7 +2,7 @@
 //!
 //! Callers move byte strings in and out in whole words; a string's last word is padded with zero.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes in a word.
 pub(crate) const WORD: usize = 8;
@@ -120,7 +120,7 @@ pub(crate) fn equal_bytes(words: &[AtomicU64], bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{equal_bytes, load, read_bytes, words_for, write_bytes};
-    use std::sync::atomic::AtomicU64;
+    use crate::sys::sync::atomic::AtomicU64;
 
     #[test]
     fn bytes_of_every_length_come_back_and_the_padding_is_zero() {

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use oncelog::{Error, Lease, OUTCOME_BYTES_RESERVED, Store, inspect};
+use oncelog::{Error, Lease, OUTCOME_BYTES_RESERVED, Store, Version, inspect};
 
 use crate::setup::{directory, small};
 
@@ -20,16 +20,30 @@ const UNAVAILABLE: i32 = 77;
 
 #[test]
 fn a_full_file_system_refuses_new_keys_and_takes_them_once_room_returns() {
+    on_a_small_file_system(
+        "a_full_file_system_refuses_new_keys_and_takes_them_once_room_returns",
+        fill,
+    );
+}
+
+#[test]
+fn leases_of_an_earlier_process_are_completed_on_a_full_file_system() {
+    let name = "leases_of_an_earlier_process_are_completed_on_a_full_file_system";
+    on_a_small_file_system(name, complete_later);
+}
+
+/// Runs `work` in the folder where the small file system is, in a process that only does that.
+fn on_a_small_file_system(name: &str, work: fn(&Path)) {
     if let Some(path) = std::env::var_os(ROOM) {
-        return fill(Path::new(&path));
+        eprintln!("filling");
+        return work(Path::new(&path));
     }
     let directory = directory();
-    let name = "full_disk::a_full_file_system_refuses_new_keys_and_takes_them_once_room_returns";
     let output = Command::new("unshare")
         .args(["-m", "sh", "-c", SCRIPT])
         .arg(directory.path())
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
+        .args(["--exact", &format!("full_disk::{name}"), "--nocapture"])
         .env(ROOM, directory.path())
         .output();
     let text = match &output {
@@ -46,7 +60,6 @@ fn a_full_file_system_refuses_new_keys_and_takes_them_once_room_returns() {
 }
 
 fn fill(room: &Path) {
-    eprintln!("filling");
     let filler = room.join("filler");
     fs::write(&filler, vec![1; 2 << 20]).unwrap();
     let path = room.join("store");
@@ -94,4 +107,36 @@ fn fill(room: &Path) {
     assert!(inspect::verify(&path).unwrap().is_sound());
     let store = small().open(&path).unwrap();
     assert!(all_known(&store, kept + 200) && leases(&store).is_empty());
+}
+
+fn complete_later(room: &Path) {
+    let path = room.join("store");
+    for closed in [false, true] {
+        let _ = fs::remove_dir_all(&path);
+        let store = small().open(&path).unwrap();
+        let key = |number: usize| format!("lease {number}");
+        let leases = (0..800).map(|n| store.begin(key(n)).unwrap().started().unwrap());
+        let tokens: Vec<Version> = leases.map(|lease| lease.version()).collect();
+        if closed {
+            store.clone().close().unwrap();
+        }
+        drop(store);
+        let filler = room.join("filler");
+        let mut file = fs::File::create(&filler).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+        // Opening replaces the manifest, which takes a page or two; a segment takes 256.
+        let filled = file.metadata().unwrap().len();
+        file.set_len(filled - (128 << 10)).unwrap();
+        let store = small().open(&path).unwrap();
+        let refused = (0..100_000).find_map(|n| store.insert(format!("key {n}")).err());
+        assert!(matches!(refused, Some(Error::Full { .. })), "{refused:?}");
+        for (number, token) in tokens.iter().enumerate() {
+            store.complete_by(key(number), *token, [7; OUTCOME_BYTES_RESERVED]).unwrap();
+        }
+        drop((store, file));
+        fs::remove_file(&filler).unwrap();
+        assert!(inspect::verify(&path).unwrap().is_sound());
+        let store = small().open(&path).unwrap();
+        assert!((0..800).all(|number| store.contains(key(number)).unwrap()));
+    }
 }

@@ -18,6 +18,7 @@ mod killed;
 mod lease;
 mod lifetimes;
 mod namespaces;
+mod pairs;
 mod places;
 mod protocol;
 mod race;

@@ -193,3 +193,31 @@ fn scopes_keep_the_keys_of_tenants_apart() {
     lease.complete("a's secret").unwrap();
     in_progress(store.begin(scope("b").key("1")).unwrap());
 }
+
+#[test]
+fn a_batch_of_any_size_in_a_namespace_is_answered_as_single_calls_would_be() {
+    let directory = directory();
+    let store = small().open(directory.path()).unwrap();
+    let batch = store.namespace("batch", Policy::default()).unwrap();
+    let single = store.namespace("single", Policy::default()).unwrap();
+    // Beyond one group, with keys that come again, and long ones.
+    let key = |n: usize| format!("{} {}", n % 70, "k".repeat(n % 70 * 9));
+    let keys: Vec<String> = (0..150).map(key).collect();
+    let words = |begin: &Begin| match begin {
+        Begin::Started(lease) => (1, lease.attempt(), lease.key().to_vec()),
+        Begin::InProgress(_) => (2, 0, Vec::new()),
+        other => panic!("{other:?}"),
+    };
+    let mut answers = Vec::new();
+    batch.begin_many(&keys, BeginOptions::new(), &mut answers).unwrap();
+    let singles: Vec<Begin> = keys.iter().map(|key| single.begin(key).unwrap()).collect();
+    let of = |answers: &[Begin]| answers.iter().map(words).collect::<Vec<_>>();
+    assert_eq!(of(&answers), of(&singles));
+    let bad = ["new", "", "newer"];
+    assert!(matches!(
+        batch.begin_many(&bad, BeginOptions::new(), &mut answers),
+        Err(Error::EmptyKey)
+    ));
+    assert_eq!((answers.len(), batch.peek("newer").unwrap()), (1, None));
+    assert!(batch.peek("new").unwrap().is_some() && store.peek("new").unwrap().is_none());
+}
