@@ -95,7 +95,7 @@ impl Claims<'_> {
         let store_lifetime = self.engine.lifetime();
         let lifetime_ms = self.policy.retention.map_or(Ok(store_lifetime), Ttl::millis)?;
         let outcome_ms = self.policy.outcome_millis(lifetime_ms)?;
-        let kept = Kept { lifetime_ms, outcome_ms, sent_at };
+        let kept = Kept { lifetime_ms, outcome_ms, sent_at, room: self.policy.room() };
         let now = self.engine.clock.now();
         self.with_key(key, |full| self.engine.check_full(full, outcome, kept, now, receive))
     }

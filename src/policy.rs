@@ -86,6 +86,26 @@ pub struct Policy {
     pub attempts_max: Option<u32>,
     /// True refuses a `begin` without a fingerprint.
     pub require_fingerprint: bool,
+    /// How many keys the namespace holds at most. `None`: as many as the store.
+    ///
+    /// At the limit its new keys are refused with [`Full`](crate::Error::Full), and all else goes
+    /// on, here and in other namespaces. Counted are its keys, expired ones included until
+    /// maintenance has reclaimed them; a removed key does not count. Never exceeded.
+    pub max_keys: Option<u64>,
+    /// How many bytes the latest records of its keys take at most in the log, headers included.
+    /// `None`: as many as the store.
+    ///
+    /// As `max_keys`. A lease counts with room for an outcome of
+    /// [`OUTCOME_BYTES_RESERVED`] bytes. Completions are never refused for it: longer outcomes
+    /// exceed the limit, by what they have beyond that.
+    pub max_bytes: Option<u64>,
+}
+
+/// What a namespace may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) max_keys: Option<u64>,
+    pub(crate) max_bytes: Option<u64>,
 }
 
 impl Policy {
@@ -98,6 +118,8 @@ impl Policy {
         on_abandon: AbandonPolicy::Reclaim,
         attempts_max: None,
         require_fingerprint: false,
+        max_keys: None,
+        max_bytes: None,
     };
 }
 
@@ -196,6 +218,7 @@ pub(crate) struct Terms {
     pub(crate) attempts_max: u32,
     pub(crate) on_drop: DropPolicy,
     pub(crate) on_abandon: AbandonPolicy,
+    pub(crate) room: Room,
 }
 
 impl Policy {
@@ -221,11 +244,16 @@ impl Policy {
             attempts_max,
             on_drop: options.on_drop.unwrap_or(self.on_drop),
             on_abandon: options.on_abandon.unwrap_or(self.on_abandon),
+            room: self.room(),
         })
     }
 }
 
 impl Policy {
+    pub(crate) fn room(&self) -> Room {
+        Room { max_keys: self.max_keys, max_bytes: self.max_bytes }
+    }
+
     /// How long outcomes are replayed, in milliseconds; zero for as long as their keys are known.
     pub(crate) fn outcome_millis(&self, retention_ms: u64) -> Result<u64> {
         let Some(ttl) = self.outcome_ttl else { return Ok(0) };

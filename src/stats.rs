@@ -21,6 +21,11 @@ pub struct Stats {
     pub checks_duplicate: u64,
     /// Live records removed since opening.
     pub removals: u64,
+    /// Keys recorded or begun as new since opening of which an expired record was still there: they
+    /// had been known, and were forgotten in time. Of the others nothing can be said: an expired
+    /// key leaves no trace once its segment is dropped. Many: callers come again after the lifetime
+    /// that you gave their keys.
+    pub expired: u64,
     /// Leases given out since opening.
     pub leases_started: u64,
     /// Keys completed or resolved since opening.
@@ -46,7 +51,7 @@ pub struct Stats {
     pub clock_ahead_ms: u64,
 }
 
-/// What was done to the keys of one namespace since the store was opened.
+/// What one namespace holds, and what was done to its keys since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NamespaceStats {
@@ -56,6 +61,14 @@ pub struct NamespaceStats {
     pub checks_duplicate: u64,
     /// Keys removed.
     pub removals: u64,
+    /// Keys recorded or begun as new of which an expired record was still there.
+    pub expired: u64,
+    /// New keys refused because the namespace was at its `max_keys` or `max_bytes`.
+    pub refused: u64,
+    /// Keys that it holds now, expired ones included until maintenance has reclaimed them.
+    pub keys: u64,
+    /// Bytes that the latest records of its keys take in the log now.
+    pub bytes: u64,
     /// Leases given out.
     pub leases_started: u64,
     /// Keys completed or resolved.

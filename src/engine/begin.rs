@@ -75,6 +75,7 @@ impl Engine {
             now,
             expires: state.expires(now).max(floor),
             lifetime_ms: terms.retention_ms,
+            room: terms.room,
         };
         let version = self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);

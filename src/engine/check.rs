@@ -99,7 +99,12 @@ impl Engine {
             return Ok(false);
         }
         let expires = match &lookup.record {
-            Some(view) => super::claim::admit_check(view, now, expiry(now, lifetime))?,
+            Some(view) => {
+                if super::claim::is_expired(view, now) {
+                    self.counters().expired.fetch_add(1, Ordering::Relaxed);
+                }
+                super::claim::admit_check(view, now, expiry(now, lifetime))?
+            }
             None => expiry(now, lifetime),
         };
         if lookup.cell.is_none() {

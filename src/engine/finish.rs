@@ -13,6 +13,7 @@ use crate::format::record::Kind;
 use crate::format::state::State;
 use crate::index::stripe::StripeGuard;
 use crate::meta::{Meta, Status};
+use crate::policy::Room;
 use crate::record::RecordMeta;
 use crate::time::{Timestamp, expiry};
 use crate::version::Version;
@@ -124,7 +125,9 @@ impl Engine {
         let floor = known.view.header.expires.max(deadline);
         let retention = known.state.retention_ms;
         let expires = state.expires(now).max(floor);
-        let next = Next { kind, state: Some(state), outcome, now, expires, lifetime_ms: retention };
+        let room = Room::default();
+        let lifetime_ms = retention;
+        let next = Next { kind, state: Some(state), outcome, now, expires, lifetime_ms, room };
         let version = self.write_next(stripe, full, before, &next)?;
         self.count(full, counter);
         let meta = RecordMeta {

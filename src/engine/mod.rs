@@ -21,6 +21,7 @@ pub(crate) mod compact;
 pub(crate) mod expire;
 pub(crate) mod finish;
 pub(crate) mod health;
+pub(crate) mod hold;
 pub(crate) mod lookup;
 pub(crate) mod maintain;
 pub(crate) mod open;
@@ -35,6 +36,8 @@ pub(crate) mod wake;
 mod bench;
 #[cfg(test)]
 mod compact_tests;
+#[cfg(test)]
+mod hold_tests;
 #[cfg(test)]
 mod lease_tests;
 #[cfg(test)]
@@ -96,6 +99,8 @@ struct Counters {
     new: AtomicU64,
     duplicate: AtomicU64,
     removed: AtomicU64,
+    expired: AtomicU64,
+    refused: AtomicU64,
     started: AtomicU64,
     completed: AtomicU64,
     failed: AtomicU64,
@@ -116,7 +121,14 @@ impl Engine {
     #[inline]
     fn count(&self, full: FullKey<'_>, of: fn(&Counters) -> &AtomicU64) {
         of(self.counters()).fetch_add(1, Ordering::Relaxed);
-        if let Some(counters) = full.space().and_then(|number| self.counters_of(number)) {
+        if let Some(space) = full.space() {
+            self.count_in_space(space, of);
+        }
+    }
+
+    /// Counts something for a namespace alone.
+    fn count_in_space(&self, space: u32, of: fn(&Counters) -> &AtomicU64) {
+        if let Some(counters) = self.counters_of(space) {
             of(counters).fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -132,10 +144,15 @@ impl Engine {
             return NamespaceStats::default();
         };
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let held = self.log.holdings.of(space);
         NamespaceStats {
             checks_new: of(&counters.new),
             checks_duplicate: of(&counters.duplicate),
             removals: of(&counters.removed),
+            expired: of(&counters.expired),
+            refused: of(&counters.refused),
+            keys: held.keys,
+            bytes: held.bytes,
             leases_started: of(&counters.started),
             leases_completed: of(&counters.completed),
             leases_failed: of(&counters.failed),
@@ -160,6 +177,7 @@ impl Engine {
             checks_new: sum(|counters| &counters.new),
             checks_duplicate: sum(|counters| &counters.duplicate),
             removals: sum(|counters| &counters.removed),
+            expired: sum(|counters| &counters.expired),
             leases_started: sum(|counters| &counters.started),
             leases_completed: sum(|counters| &counters.completed),
             leases_failed: sum(|counters| &counters.failed),

@@ -10,6 +10,7 @@ use crate::engine::lookup::hand_over_at;
 use crate::error::Result;
 use crate::format::record::Kind;
 use crate::format::state::State;
+use crate::policy::Room;
 use crate::record::Receive;
 use crate::time::{Timestamp, expiry};
 
@@ -20,6 +21,8 @@ pub(crate) struct Kept {
     /// How long the outcome is replayed; zero for as long as the key is known.
     pub(crate) outcome_ms: u64,
     pub(crate) sent_at: Option<Timestamp>,
+    /// What a new key may take.
+    pub(crate) room: Room,
 }
 
 impl Engine {
@@ -42,7 +45,7 @@ impl Engine {
             self.count(full, |counters| &counters.duplicate);
             return Ok(false);
         }
-        let Kept { lifetime_ms, outcome_ms, sent_at } = kept;
+        let Kept { lifetime_ms, outcome_ms, sent_at, room } = kept;
         if self.known(&lookup, now)?.is_none() {
             refuse_stale(sent_at, self.born(full), lifetime_ms, now)?;
         }
@@ -52,7 +55,8 @@ impl Engine {
         };
         let state = State { outcome_ms, ..State::of_unleased(now) };
         let state = (outcome_ms != 0).then_some(state);
-        let next = Next { kind: Kind::Completed, state, outcome, now, expires, lifetime_ms };
+        let kind = Kind::Completed;
+        let next = Next { kind, state, outcome, now, expires, lifetime_ms, room };
         self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);
         self.waiters.wake(full.hash);

@@ -13,6 +13,7 @@ pub(crate) mod adopt;
 pub(crate) mod catalog;
 pub(crate) mod copies;
 pub(crate) mod create;
+pub(crate) mod holdings;
 pub(crate) mod lane;
 pub(crate) mod places;
 pub(crate) mod reserve;
@@ -38,9 +39,11 @@ use crate::format::record::{Kind, Marks};
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::catalog::{Catalog, Sizes};
 use crate::log::copies::Copies;
+use crate::log::holdings::Holdings;
 use crate::log::lane::Lane;
 use crate::log::reserve::Reserve;
 use crate::log::segment::Segment;
+use crate::log::spaces::SPACES_MAX;
 use crate::log::table::Table;
 use crate::log::versions::Versions;
 use crate::log::view::{RecordView, Replay};
@@ -96,6 +99,7 @@ pub(crate) struct Log {
     pub(crate) reserve: Reserve,
     blocks_claimed: AtomicU64,
     pub(crate) waste: Waste,
+    pub(crate) holdings: Holdings,
     copies: Mutex<Copies>,
     /// Segments dropped whose places are not free yet.
     unswept: AtomicU64,
@@ -138,6 +142,7 @@ impl Log {
             reserve,
             blocks_claimed: AtomicU64::new(0),
             waste,
+            holdings: Holdings::new(SPACES_MAX),
             copies: Mutex::default(),
             sealing: Mutex::default(),
             growing: Mutex::default(),
@@ -310,6 +315,7 @@ impl Log {
             .unmap(at, bytes)
             .map_err(|e| Error::io("unmap segment", &self.disk.path(""), e))?;
         self.waste.reset(segment.chunks());
+        self.holdings.forget(&segment.chunks());
         self.catalog.lock().free(segment.chunks());
         self.unswept.fetch_sub(1, Ordering::SeqCst);
         Ok(())

@@ -139,6 +139,11 @@ impl<'a> RecordView<'a> {
             && words::equal_bytes(self.key_words(), key)
     }
 
+    /// The number of the key's namespace, if it is in one.
+    pub(crate) fn space(&self) -> Option<u32> {
+        space_at(self.words, 0, &self.header)
+    }
+
     /// Bytes of the outcome, without the state before it.
     #[inline]
     pub(crate) fn outcome_len(&self) -> usize {
@@ -196,6 +201,15 @@ impl<'a> RecordView<'a> {
         let (from, to) = (self.header.header_words(), self.header.outcome_word());
         self.words.get(from..to).unwrap_or_default()
     }
+}
+
+/// The number of the namespace that the key of a record at `at` is in, if it is in one.
+pub(crate) fn space_at(segment: &[AtomicU64], at: u64, header: &Header) -> Option<u32> {
+    if !header.marks.has(Marks::NAMESPACED) {
+        return None;
+    }
+    let first = usize::try_from(at / 8).ok()?.checked_add(header.header_words())?;
+    u32::try_from(words::load(segment.get(first)?)).ok()
 }
 
 /// The words of the header that a record begins with; a compact one has two.

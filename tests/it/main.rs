@@ -20,6 +20,7 @@ mod lifetimes;
 mod namespaces;
 mod places;
 mod protocol;
+mod quotas;
 mod race;
 mod regressions;
 mod retention;
