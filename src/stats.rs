@@ -26,6 +26,12 @@ pub struct Stats {
     /// key leaves no trace once its segment is dropped. Many: callers come again after the lifetime
     /// that you gave their keys.
     pub expired: u64,
+    /// Records written anew since opening because a duplicate prolonged them: see
+    /// [`Anchor::LastSeen`](crate::Anchor::LastSeen).
+    pub refreshes: u64,
+    /// Duplicates since opening that were to prolong a record and found no room for that: those
+    /// keys are forgotten as if they had not been seen then.
+    pub refreshes_missed: u64,
     /// Leases given out since opening.
     pub leases_started: u64,
     /// Keys completed or resolved since opening.
@@ -42,12 +48,16 @@ pub struct Stats {
     pub segments_expired: u64,
     /// Segments dropped after their last live records were copied out, since opening.
     pub segments_compacted: u64,
-    /// By how much the store's time has followed the wall clock beyond the kernel's monotonic one
-    /// since opening, in milliseconds: time that the machine was suspended, and corrections.
+    /// For how long the machine was suspended since opening, in milliseconds: it counts as time
+    /// passed.
+    pub clock_suspended_ms: u64,
+    /// By how much the store's time has followed the wall clock beyond that and the kernel's
+    /// monotonic one since opening, in milliseconds: corrections, and jumps that were followed.
     pub clock_followed_ms: u64,
-    /// How far the wall clock was ahead of the store's time at the last maintenance, where that is
-    /// too far to be followed, in milliseconds. Not zero: the wall clock has jumped by more than 24
-    /// hours, and the next open will follow it, and drop what has expired by then.
+    /// How far the clock is ahead of the store's time and not followed, in milliseconds, as of the
+    /// last maintenance. Not zero: the clock has jumped. Unless that is
+    /// [held back](crate::JumpPolicy), the next open will follow it, and drop what has expired by
+    /// then.
     pub clock_ahead_ms: u64,
 }
 
@@ -63,6 +73,10 @@ pub struct NamespaceStats {
     pub removals: u64,
     /// Keys recorded or begun as new of which an expired record was still there.
     pub expired: u64,
+    /// Records written anew because a duplicate prolonged them.
+    pub refreshes: u64,
+    /// Duplicates that were to prolong a record and found no room for that.
+    pub refreshes_missed: u64,
     /// New keys refused because the namespace was at its `max_keys` or `max_bytes`.
     pub refused: u64,
     /// Keys that it holds now, expired ones included until maintenance has reclaimed them.
@@ -110,6 +124,9 @@ pub struct RecoveryReport {
     /// each new segment, with each drop, and at close. Much more than the store was unused for:
     /// the clock has jumped, and what expired by it is gone. Zero where the clock is behind.
     pub time_passed_ms: u64,
+    /// By how much the store's time is held back behind the clock, in milliseconds: see
+    /// [`JumpPolicy::Hold`](crate::JumpPolicy::Hold).
+    pub clock_held_ms: u64,
     /// Files removed that a crash had left behind unfinished or unlisted.
     pub debris: u64,
 }

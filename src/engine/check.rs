@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::answers::{Answers, Lookups};
 use crate::engine::Engine;
-use crate::engine::lookup::{Glance, Lookup, hand_over};
+use crate::engine::lookup::{Glance, Lookup};
 use crate::error::Result;
 use crate::format::record::{Kind, Marks};
 use crate::index::search::Search;
@@ -47,6 +47,12 @@ impl Engine {
     #[inline]
     pub(crate) fn lifetime(&self) -> u64 {
         self.lifetime
+    }
+
+    /// True if checks of keys outside of any namespace need nothing of the policy.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
     }
 
     /// Decides on a key that was checked, hashed and searched for without the lock.
@@ -94,8 +100,7 @@ impl Engine {
             Some(search) if stripe.is_as_in(search) => Lookup::NONE,
             _ => self.find(&stripe, hash, key)?,
         };
-        if let Some(replay) = lookup.live(now) {
-            hand_over(&replay, receive);
+        if lookup.hand_over_live(now, receive) {
             return Ok(false);
         }
         let expires = match &lookup.record {

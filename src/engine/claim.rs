@@ -89,6 +89,16 @@ impl Known<'_> {
         }
     }
 
+    /// Bytes that its outcome has or had.
+    fn outcome_bytes(&self) -> usize {
+        if !self.state.mark_only {
+            return self.view.outcome_len();
+        }
+        // A mark begins with the length.
+        let length = self.view.replay().and_then(|replay| replay.outcome_words().next());
+        usize::try_from(length.unwrap_or(0)).unwrap_or(usize::MAX)
+    }
+
     pub(crate) fn meta(&self) -> Meta {
         let header = &self.view.header;
         let done = self.status.is_final();
@@ -97,12 +107,12 @@ impl Known<'_> {
             version: self.version(),
             attempts: self.state.attempts,
             first_seen: self.state.first_seen,
-            updated: header.created,
-            completed_at: done.then_some(header.created),
+            updated: if done { self.state.recorded(header.created) } else { header.created },
+            completed_at: done.then_some(self.state.recorded(header.created)),
             deadline: (!done).then_some(self.state.deadline),
             expires: header.expires.finite(),
             has_fingerprint: self.state.fingerprint.is_some(),
-            outcome_bytes: self.view.outcome_len(),
+            outcome_bytes: self.outcome_bytes(),
             outcome_gone: done && self.gone,
         }
     }
@@ -292,7 +302,7 @@ impl Engine {
             Kind::Started if state.on_abandon == AbandonPolicy::Hold => Status::Unknown,
             Kind::Started => Status::Overdue,
         };
-        let gone = state.outcome_is_gone(header.created, now);
+        let gone = view.is_final() && state.outcome_is_gone(state.recorded(header.created), now);
         Ok(Some(Known { view, state, status, gone }))
     }
 

@@ -7,12 +7,13 @@ use crate::engine::Engine;
 use crate::engine::begin::Begun;
 use crate::engine::bench::{Bench, MINUTE, NEVER};
 use crate::engine::finish::Ending;
-use crate::engine::plain::Kept;
 use crate::error::Error;
 use crate::log::Found;
 use crate::log::holdings::Held;
-use crate::policy::{BeginOptions, Policy, Room};
+use crate::options::CheckOptions;
+use crate::policy::{Anchor, BeginOptions, Policy};
 use crate::record::Ignore;
+use crate::time::Ttl;
 
 /// What the slots of the index lead to, by namespace: all of it, or what has not expired.
 fn counted(engine: &Engine, live: bool) -> BTreeMap<u32, Held> {
@@ -59,16 +60,21 @@ fn act(engine: &Engine, space: u32, dice: &mut Dice) {
     let lifetime_ms = [MINUTE, 30 * MINUTE, NEVER][usize::try_from(dice.below(3)).unwrap()];
     let outcome = vec![7; usize::try_from(dice.below(3_000)).unwrap()];
     let (now, action) = (engine.clock.now(), dice.below(5));
-    let room = Room { max_keys: Some(300), max_bytes: None };
+    let policy = Policy { max_keys: Some(300), anchor: Anchor::LastSeen, ..Policy::DEFAULT };
+    let lifetime = if lifetime_ms == NEVER {
+        Ttl::Never
+    } else {
+        Ttl::After(Duration::from_millis(lifetime_ms))
+    };
     let done = engine.with_key(Some(space), key.as_bytes(), |full| match action {
         0 | 1 => {
-            let kept = Kept { lifetime_ms, outcome_ms: 0, sent_at: None, room };
+            let options = CheckOptions::new().retention(lifetime);
+            let kept = policy.kept(&options, lifetime_ms)?;
             engine.check_full(full, &outcome, kept, now, &mut Ignore).map(drop)
         }
         2 => engine.remove(full, None, now).map(drop),
         _ => {
-            let terms = Policy { max_keys: Some(300), ..Policy::DEFAULT };
-            let terms = terms.terms(&BeginOptions::new(), lifetime_ms)?;
+            let terms = policy.terms(&BeginOptions::new(), lifetime_ms)?;
             let begun = engine.begin(full, &terms, now)?;
             match (begun, action) {
                 (Begun::Started(grant), 3) => {
@@ -121,4 +127,24 @@ fn a_namespace_holds_what_its_latest_records_add_up_to_through_everything() {
         assert_counted(&engine, &spaces);
     }
     assert!(compacted > 0 && expired > 0, "{compacted} {expired}");
+}
+
+#[test]
+fn a_key_that_a_full_disk_has_refused_holds_nothing() {
+    let bench = Bench::with(|_| {});
+    let engine = bench.open();
+    let space = engine.space_number("a").unwrap();
+    let kept = Policy::DEFAULT.kept(&CheckOptions::new(), NEVER).unwrap();
+    let now = engine.clock.now();
+    let check = |key: String| {
+        let decide = |full: crate::engine::claim::FullKey<'_>| {
+            engine.check_full(full, &[1; 500], kept, now, &mut Ignore)
+        };
+        engine.with_key(Some(space), key.as_bytes(), decide)
+    };
+    *bench.disk.room.lock() = Some(1);
+    let mut refused = (0..).map(|i| check(format!("key {i}"))).filter(Result::is_err).take(300);
+    assert!(refused.all(|one| matches!(one, Err(Error::Full { .. }))));
+    assert!(engine.log.holdings.of(space).keys > 500);
+    assert_counted(&engine, &[space]);
 }

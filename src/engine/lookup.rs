@@ -6,13 +6,12 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
 use crate::format::record::Marks;
-use crate::format::state::State;
 use crate::index::search::Search;
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
 use crate::log::Found;
 use crate::log::view::{RecordView, Replay};
-use crate::record::{GONE_WORDS, OutcomeGone, Receive};
+use crate::record::{GONE_WORDS, OutcomeGone, Receive, RecordMeta};
 use crate::time::Timestamp;
 
 thread_local! {
@@ -46,11 +45,15 @@ impl Lookup<'_> {
     /// What is known of a key that has no slot.
     pub(crate) const NONE: Self = Self { cell: None, location: None, record: None };
 
-    /// The record, if it counts at `now`.
-    #[inline]
-    pub(crate) fn live(&self, now: Timestamp) -> Option<Replay<'_>> {
-        let replay = self.record.as_ref().and_then(RecordView::replay);
-        replay.filter(|replay| now < replay.meta.expires)
+    /// Copies the record to whoever asked, if it counts at `now`; true if it does.
+    pub(crate) fn hand_over_live(&self, now: Timestamp, receive: &mut impl Receive) -> bool {
+        match &self.record {
+            Some(view) if view.header.expires > now && view.is_final() => {
+                hand_over_at(view, now, receive);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -184,11 +187,7 @@ impl Engine {
     ) -> Result<bool> {
         let stripe = self.index.lock(hash);
         let lookup = self.find(&stripe, hash, key)?;
-        let Some(replay) = lookup.live(now) else {
-            return Ok(false);
-        };
-        hand_over(&replay, receive);
-        Ok(true)
+        Ok(lookup.hand_over_live(now, receive))
     }
 
     /// Checks every byte of a record that this process has not written.
@@ -205,14 +204,28 @@ impl Engine {
 
 /// Copies a record's outcome to whoever asked or, if it is gone, what is known of it.
 pub(crate) fn hand_over_at(view: &RecordView<'_>, now: Timestamp, receive: &mut impl Receive) {
+    hand_over_as(view, now, view.meta(), receive);
+}
+
+/// As [`hand_over_at`], with other times and another version than its own.
+pub(crate) fn hand_over_as(
+    view: &RecordView<'_>,
+    now: Timestamp,
+    meta: RecordMeta,
+    receive: &mut impl Receive,
+) {
     let Some(mut replay) = view.replay() else { return };
-    let gone = |state: State| state.outcome_is_gone(replay.meta.created, now);
-    if !view.state().is_some_and(gone) {
+    replay.meta = meta;
+    let state = view.state().filter(|state| state.outcome_is_gone(replay.meta.created, now));
+    let Some(state) = state else {
+        return hand_over(&replay, receive);
+    };
+    replay.meta.gone = true;
+    if state.mark_only {
         return hand_over(&replay, receive);
     }
     let outcome: Vec<u8> = replay.outcome_words().flat_map(u64::to_le_bytes).collect();
     let gone = OutcomeGone::of(outcome.get(..replay.outcome_len).unwrap_or_default());
-    replay.meta.gone = true;
     receive.receive(replay.meta, GONE_WORDS * 8, gone.words().into_iter());
 }
 

@@ -29,6 +29,7 @@ pub(crate) mod plain;
 pub(crate) mod recover;
 pub(crate) mod remove;
 pub(crate) mod scan;
+pub(crate) mod seen;
 pub(crate) mod waiters;
 pub(crate) mod wake;
 
@@ -76,6 +77,8 @@ pub(crate) struct Engine {
     hasher: KeyHasher,
     /// The store's lifetime in milliseconds.
     lifetime: u64,
+    /// Checks of keys outside of any namespace need nothing of the policy.
+    plain: bool,
     /// When the store was created.
     created: Timestamp,
     health: Health,
@@ -101,6 +104,8 @@ struct Counters {
     removed: AtomicU64,
     expired: AtomicU64,
     refused: AtomicU64,
+    refreshed: AtomicU64,
+    refresh_missed: AtomicU64,
     started: AtomicU64,
     completed: AtomicU64,
     failed: AtomicU64,
@@ -151,6 +156,8 @@ impl Engine {
             removals: of(&counters.removed),
             expired: of(&counters.expired),
             refused: of(&counters.refused),
+            refreshes: of(&counters.refreshed),
+            refreshes_missed: of(&counters.refresh_missed),
             keys: held.keys,
             bytes: held.bytes,
             leases_started: of(&counters.started),
@@ -178,6 +185,8 @@ impl Engine {
             checks_duplicate: sum(|counters| &counters.duplicate),
             removals: sum(|counters| &counters.removed),
             expired: sum(|counters| &counters.expired),
+            refreshes: sum(|counters| &counters.refreshed),
+            refreshes_missed: sum(|counters| &counters.refresh_missed),
             leases_started: sum(|counters| &counters.started),
             leases_completed: sum(|counters| &counters.completed),
             leases_failed: sum(|counters| &counters.failed),
@@ -186,6 +195,7 @@ impl Engine {
             waiting: self.waiters.count() as u64,
             segments_expired: sum(|counters| &counters.segments_expired),
             segments_compacted: sum(|counters| &counters.segments_compacted),
+            clock_suspended_ms: drift.suspended_ms,
             clock_followed_ms: drift.followed_ms,
             clock_ahead_ms: drift.ahead_ms,
         }

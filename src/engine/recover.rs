@@ -58,7 +58,8 @@ impl Engine {
         self.log.restore_spaces(manifest.spaces.clone());
         self.recovery.debris = self.log.remove_debris(&manifest.segments)?;
         let now = self.clock.now();
-        self.recovery.time_passed_ms = now.as_millis().saturating_sub(manifest.time.as_millis());
+        let passed = now.as_millis().saturating_sub(manifest.time.as_millis());
+        self.recovery.time_passed_ms = passed.saturating_add(self.clock.drift().ahead_ms);
         let mut tasks = Vec::new();
         let (mut expired, mut unused) = (Vec::new(), Vec::new());
         for listed in &manifest.segments {

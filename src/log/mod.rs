@@ -193,7 +193,9 @@ impl Log {
     fn glance_further(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
         let entry = self.table.get(location.chunk())?;
         let view = RecordView::at(self.space.words(), &entry, location)?;
-        view.replay().filter(|_| view.key_equals(key, Marks::NONE))
+        // Whether an outcome is still replayed is for the locked search to say.
+        let ends = || view.state().is_some_and(|state| state.outcome_ends());
+        view.replay().filter(|_| view.key_equals(key, Marks::NONE) && !ends())
     }
 
     /// True when every byte of a record is what was written at its place.

@@ -100,13 +100,14 @@ impl<'a> RecordView<'a> {
 
     #[inline]
     pub(crate) fn meta(&self) -> RecordMeta {
-        let Header { version, created, expires, .. } = self.header;
+        let Header { version, created: written, expires, .. } = self.header;
         let state = self.state();
+        let created = state.map_or(written, |state| state.recorded(written));
         RecordMeta {
             version,
             created,
             expires,
-            first_seen: state.map_or(created, |state| state.first_seen),
+            first_seen: state.map_or(written, |state| state.first_seen),
             attempts: state.map_or(0, |state| state.attempts),
             failed: self.header.kind == Kind::Failed,
             has_fingerprint: state.is_some_and(|state| state.fingerprint.is_some()),
@@ -144,7 +145,7 @@ impl<'a> RecordView<'a> {
         space_at(self.words, 0, &self.header)
     }
 
-    /// Bytes of the outcome, without the state before it.
+    /// Bytes of what stands for the outcome, without the state before it.
     #[inline]
     pub(crate) fn outcome_len(&self) -> usize {
         self.header.outcome_len as usize - self.state_words() * 8

@@ -17,6 +17,15 @@ pub(crate) fn monotonic_millis() -> u64 {
     millis(CLOCK)
 }
 
+/// Milliseconds that the machine was suspended since it was started; the monotonic clock stands
+/// still meanwhile. Always zero where the system does not tell.
+pub(crate) fn suspended_millis() -> u64 {
+    #[cfg(target_os = "linux")]
+    return millis(ClockId::Boottime).saturating_sub(millis(ClockId::Monotonic));
+    #[cfg(not(target_os = "linux"))]
+    0
+}
+
 #[inline]
 fn millis(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
