@@ -42,6 +42,8 @@ mod hold_tests;
 #[cfg(test)]
 mod lease_tests;
 #[cfg(test)]
+mod recover_tests;
+#[cfg(test)]
 mod room_tests;
 #[cfg(test)]
 mod tests;

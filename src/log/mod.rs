@@ -335,6 +335,12 @@ impl Log {
         self.catalog.lock().all().into_iter().filter(|segment| segment.is_sealed()).collect()
     }
 
+    /// All segments, in order of their numbers.
+    #[cfg(test)]
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.catalog.lock().all()
+    }
+
     /// All segments but this one.
     pub(crate) fn others(&self, one: &Arc<Segment>) -> Vec<Arc<Segment>> {
         self.catalog.lock().all().into_iter().filter(|other| !Arc::ptr_eq(other, one)).collect()

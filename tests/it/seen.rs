@@ -96,6 +96,9 @@ fn every_way_to_see_a_key_counts_and_every_field_of_it_stays() {
     lease.unwrap().complete("x").unwrap();
     assert!(store.insert("batch").unwrap());
     let before = ["failed", "done", "batch"].map(|key| store.peek(key).unwrap().unwrap());
+    for meta in &before {
+        assert_eq!(meta.expires, Some(Timestamp::from_millis(START + 3_600_000 * 9 / 8)));
+    }
     let mut answers = oncelog::Answers::new();
     for _ in 0..20 {
         clock.advance(15 * MINUTE);
