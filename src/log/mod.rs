@@ -26,6 +26,9 @@ pub(crate) mod versions;
 pub(crate) mod view;
 pub(crate) mod waste;
 
+#[cfg(test)]
+mod create_tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
