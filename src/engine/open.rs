@@ -57,8 +57,7 @@ impl Engine {
             .map_err(|e| Error::io("reserve index memory", &disk.path(""), e))?;
         let mut hasher = KeyHasher::new(identity.secret);
         adjust(&mut hasher);
-        // There is nothing yet that a wrong clock could end.
-        let jumps = if report.created { Jumps::DEFAULT } else { config.jumps };
+        let jumps = config.jumps;
         let config_is_plain = config.policy.is_plain();
         let counters = Box::new(std::array::from_fn(|_| CachePadded::new(Counters::default())));
         let mut engine = Self {

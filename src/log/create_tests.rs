@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use crate::log::Log;
 use crate::log::catalog::Sizes;
@@ -33,8 +32,8 @@ fn whoever_waited_while_another_made_a_segment_takes_that_one() {
         while arriving.load(Ordering::SeqCst) < LANES as u64 {
             std::thread::yield_now();
         }
-        // All have found no block, or will find one: nobody can tell that they wait.
-        std::thread::sleep(Duration::from_millis(30));
+        // Until all have most likely found no block: nobody can tell that they wait.
+        (0..20_000).for_each(|_| std::thread::yield_now());
         drop(growing);
     });
     assert_eq!((made.into_inner(), log.segments().len()), (1, 1));

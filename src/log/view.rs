@@ -102,7 +102,9 @@ impl<'a> RecordView<'a> {
     pub(crate) fn meta(&self) -> RecordMeta {
         let Header { version, created: written, expires, .. } = self.header;
         let state = self.state();
-        let created = state.map_or(written, |state| state.recorded(written));
+        // Of other records the field says something else.
+        let recorded = state.filter(|_| self.is_final()).map(|state| state.recorded(written));
+        let created = recorded.unwrap_or(written);
         RecordMeta {
             version,
             created,

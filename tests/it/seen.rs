@@ -203,3 +203,33 @@ fn no_key_is_forgotten_within_its_retention_of_any_sight_and_none_is_kept_for_mu
         }
     }
 }
+
+#[test]
+fn of_many_that_see_a_key_at_once_one_prolongs_it_and_all_get_its_outcome() {
+    let (directory, clock) = (directory(), clock());
+    let store = open(directory.path(), &clock);
+    assert!(store.check_and_set("a", "x").unwrap().is_new());
+    for round in 1..=30 {
+        clock.advance(20 * MINUTE);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let store = &store;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        if thread % 2 == 0 {
+                            assert!(is_duplicate(store.check_and_set("a", "").unwrap(), b"x"));
+                        } else {
+                            let Begin::Completed(record) = store.begin("a").unwrap() else {
+                                panic!("forgotten")
+                            };
+                            assert_eq!(record.outcome(), b"x");
+                        }
+                        assert_eq!(store.get("a").unwrap().unwrap().outcome(), b"x");
+                    }
+                });
+            }
+            scope.spawn(|| maintain(&store));
+        });
+        assert_eq!(store.stats().refreshes, round);
+    }
+}
