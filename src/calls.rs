@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answers::{Check, Checked};
+use crate::answers::{Answers, Check, Checked};
 use crate::begin::{Begin, begin_full};
 use crate::engine::Engine;
 use crate::engine::check::GROUP;
 use crate::engine::claim::FullKey;
 use crate::engine::finish::{Ending, Written};
-use crate::engine::plain::Kept;
 use crate::error::Result;
 use crate::lease::{Lease, release_millis};
 use crate::meta::Meta;
+use crate::options::CheckOptions;
 use crate::policy::{BeginOptions, Policy, lease_millis};
 use crate::record::Receive;
 use crate::store::Store;
-use crate::time::{Timestamp, Ttl};
+use crate::time::Timestamp;
 use crate::version::Version;
 
 /// The keys of one namespace, or those outside of any, under a policy.
@@ -82,15 +82,29 @@ impl Claims<'_> {
         &self,
         key: &[u8],
         outcome: &[u8],
-        sent_at: Option<Timestamp>,
+        options: &CheckOptions,
         receive: &mut R,
     ) -> Result<R::Answer> {
-        let store_lifetime = self.engine.lifetime();
-        let lifetime_ms = self.policy.retention.map_or(Ok(store_lifetime), Ttl::millis)?;
-        let outcome_ms = self.policy.outcome_millis(lifetime_ms)?;
-        let kept = Kept { lifetime_ms, outcome_ms, sent_at };
+        let kept = self.policy.kept(options, self.engine.lifetime())?;
         let now = self.engine.clock.now();
         self.with_key(key, |full| self.engine.check_full(full, outcome, kept, now, receive))
+    }
+
+    pub(crate) fn check_many<K: AsRef<[u8]>, O: AsRef<[u8]>>(
+        &self,
+        items: &[(K, O)],
+        answers: &mut Answers,
+    ) -> Result<()> {
+        answers.clear();
+        let kept = self.policy.kept(&CheckOptions::new(), self.engine.lifetime())?;
+        let now = self.engine.clock.now();
+        for (key, outcome) in items {
+            let (outcome, receive) = (outcome.as_ref(), answers.receiver());
+            let check =
+                |full: FullKey<'_>| self.engine.check_full(full, outcome, kept, now, receive);
+            self.with_key(key.as_ref(), check)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn get<R: Receive>(&self, key: &[u8], receive: &mut R) -> Result<R::Answer> {
@@ -104,12 +118,10 @@ impl Claims<'_> {
     }
 }
 
-/// Policy of the keys outside of any namespace.
-const DEFAULT_POLICY: &Policy = &Policy::DEFAULT;
-
 impl Store {
     pub(crate) fn claims(&self) -> Claims<'_> {
-        Claims { engine: self.engine(), space: None, policy: DEFAULT_POLICY }
+        let engine = self.engine();
+        Claims { engine, space: None, policy: &engine.config.policy }
     }
 
     /// As [`check_and_set`](Store::check_and_set), for a request that was first sent at `sent`.
@@ -138,7 +150,23 @@ impl Store {
         outcome: impl AsRef<[u8]>,
         sent: Timestamp,
     ) -> Result<Check> {
-        self.claims().check(key.as_ref(), outcome.as_ref(), Some(sent), &mut Checked)
+        let options = CheckOptions::new().sent_at(sent);
+        self.claims().check(key.as_ref(), outcome.as_ref(), &options, &mut Checked)
+    }
+
+    /// As [`check_and_set`](Store::check_and_set), with options of its own. Takes the stripe's lock
+    /// also for a duplicate.
+    ///
+    /// # Errors
+    /// As there, [`InvalidTtl`](crate::Error::InvalidTtl) for options that cannot work, and
+    /// [`Stale`](crate::Error::Stale).
+    pub fn check_and_set_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        outcome: impl AsRef<[u8]>,
+        options: CheckOptions,
+    ) -> Result<Check> {
+        self.claims().check(key.as_ref(), outcome.as_ref(), &options, &mut Checked)
     }
 
     /// Claims the key for work, or says what stands against it: in progress elsewhere, done,

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::key::{
     KEY_BYTES_MAX, KEY_BYTES_MAX_DEFAULT, Limits, OUTCOME_BYTES_MAX, OUTCOME_BYTES_MAX_DEFAULT,
 };
-use crate::time::{Clock, Ttl};
+use crate::policy::Policy;
+use crate::time::{Clock, Jumps, Ttl};
 
 /// How long a key is remembered unless the call says otherwise: 24 hours.
 pub const TTL_DEFAULT: Duration = Duration::from_secs(24 * 3600);
@@ -54,12 +55,14 @@ pub enum Maintenance {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) ttl: Ttl,
+    pub(crate) policy: Policy,
     pub(crate) limits: Limits,
     pub(crate) max_keys: Option<u64>,
     pub(crate) max_bytes: Option<u64>,
     pub(crate) durability: Durability,
     pub(crate) maintenance: Maintenance,
     pub(crate) clock: Option<Arc<dyn Clock>>,
+    pub(crate) jumps: Jumps,
     pub(crate) stripes: usize,
     pub(crate) lanes: usize,
     pub(crate) segment_bytes_min: u64,
@@ -71,6 +74,7 @@ impl Default for Config {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             ttl: Ttl::After(TTL_DEFAULT),
+            policy: Policy::DEFAULT,
             limits: Limits {
                 key_bytes_max: KEY_BYTES_MAX_DEFAULT,
                 outcome_bytes_max: OUTCOME_BYTES_MAX_DEFAULT,
@@ -80,6 +84,7 @@ impl Default for Config {
             durability: Durability::Process,
             maintenance: Maintenance::Thread,
             clock: None,
+            jumps: Jumps::DEFAULT,
             stripes: STRIPES_DEFAULT,
             lanes: cores.clamp(2, LANES_MAX),
             segment_bytes_min: SEGMENT_BYTES_MIN,
@@ -91,7 +96,7 @@ impl Default for Config {
 impl Config {
     /// Refuses settings that cannot work, naming the setting and what it allows.
     pub(crate) fn validate(&self) -> Result<()> {
-        self.ttl.millis()?;
+        self.policy.validate_default(self.ttl.millis()?)?;
         within("key_bytes_max", self.limits.key_bytes_max, 1, KEY_BYTES_MAX)?;
         within("outcome_bytes_max", self.limits.outcome_bytes_max, 0, OUTCOME_BYTES_MAX)?;
         within("lanes", self.lanes, 1, LANES_MAX)?;

@@ -40,7 +40,22 @@ pub struct SegmentStat {
     pub created: Timestamp,
 }
 
-/// A store's identity and its segments.
+/// What one namespace holds, as the store wrote it down last: with each new segment, with each
+/// drop, and at close. Beside a live store and after a crash it may lag behind by what came since.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NamespaceStat {
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Its keys, expired ones included until they are reclaimed.
+    pub keys: u64,
+    /// Bytes that the latest records of its keys take in the log.
+    pub bytes: u64,
+}
+
+/// A store's identity, its namespaces and its segments.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StatReport {
@@ -54,6 +69,8 @@ pub struct StatReport {
     pub epoch: u64,
     /// When the store was created.
     pub created: Timestamp,
+    /// All namespaces, in the order in which they were made.
+    pub namespaces: Vec<NamespaceStat>,
     /// All segments, in order of their numbers.
     pub segments: Vec<SegmentStat>,
     /// Bytes allocated on disk for segments.
@@ -128,6 +145,7 @@ pub fn stat(path: impl AsRef<Path>) -> Result<StatReport> {
         format_version: FORMAT_VERSION,
         epoch: u64::from(manifest.epoch),
         created: identity.created,
+        namespaces: namespaces(&manifest),
         segments: Vec::with_capacity(manifest.segments.len()),
         disk_bytes: 0,
     };
@@ -150,6 +168,19 @@ pub fn stat(path: impl AsRef<Path>) -> Result<StatReport> {
         });
     }
     Ok(report)
+}
+
+fn namespaces(manifest: &Manifest) -> Vec<NamespaceStat> {
+    // A number whose name could not be stored has none.
+    let named = manifest.spaces.iter().filter(|space| !space.name.is_empty());
+    named
+        .map(|space| NamespaceStat {
+            name: space.name.clone(),
+            created: space.created,
+            keys: space.keys,
+            bytes: space.bytes,
+        })
+        .collect()
 }
 
 /// Reads every byte that a store relies on and checks it. Takes the time of reading the files.

@@ -10,7 +10,7 @@ use crate::engine::claim::OwnedKey;
 use crate::engine::finish::{Ending, Written};
 use crate::error::Result;
 use crate::policy::{DropPolicy, lease_millis};
-use crate::record::Record;
+use crate::record::{OutcomeGone, Record};
 use crate::time::{Timestamp, Ttl};
 use crate::version::Version;
 
@@ -168,7 +168,10 @@ impl Lease {
     /// Records an outcome, and returns it as a record.
     pub(crate) fn complete_as_record(&mut self, outcome: &[u8]) -> Result<Record> {
         let written = self.conclude(Ending::Complete(outcome))?;
-        Ok(Record::new(written.meta, outcome))
+        if !written.meta.gone {
+            return Ok(Record::new(written.meta, outcome));
+        }
+        Ok(Record::new(written.meta, &OutcomeGone::of(outcome).encode()))
     }
 
     fn conclude(&mut self, ending: Ending<'_>) -> Result<Written> {

@@ -42,6 +42,7 @@ mod log;
 mod maintainer;
 mod meta;
 mod namespace;
+mod options;
 mod outcome;
 mod policy;
 mod record;
@@ -82,8 +83,9 @@ pub use crate::key::{
 pub use crate::lease::Lease;
 pub use crate::meta::{Meta, Status};
 pub use crate::namespace::Namespace;
+pub use crate::options::CheckOptions;
 pub use crate::policy::{
-    AbandonPolicy, Anchor, BeginOptions, DropPolicy, LEASE_DEFAULT, LEASE_MAX,
+    AbandonPolicy, Anchor, BeginOptions, DropPolicy, LEASE_DEFAULT, LEASE_MAX, LongOutcomePolicy,
     OUTCOME_BYTES_RESERVED, Policy,
 };
 pub use crate::record::{OutcomeGone, Record, RecordRef};
@@ -92,5 +94,5 @@ pub use crate::scan::{Scan, Scanned};
 pub use crate::scope::Scope;
 pub use crate::stats::{Maintained, NamespaceStats, RecoveryReport, Stats};
 pub use crate::store::{Builder, Store};
-pub use crate::time::{Clock, ManualClock, SystemClock, Timestamp, Ttl};
+pub use crate::time::{Clock, JumpPolicy, ManualClock, SystemClock, Timestamp, Ttl};
 pub use crate::version::Version;

@@ -42,7 +42,7 @@ pub struct Meta {
     pub attempts: u32,
     /// When it was first begun or recorded.
     pub first_seen: Timestamp,
-    /// When the latest record was written.
+    /// When the latest record was written; that a duplicate has prolonged its life does not count.
     pub updated: Timestamp,
     /// When its outcome was recorded, if it was.
     pub completed_at: Option<Timestamp>,

@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answers::{Check, Checked};
+use crate::answers::{Answers, Check, Checked};
 use crate::begin::Begin;
 use crate::calls::Claims;
 use crate::engine::finish::Ending;
 use crate::error::Result;
 use crate::lease::{Lease, release_millis};
 use crate::meta::Meta;
+use crate::options::CheckOptions;
 use crate::policy::{BeginOptions, Policy, lease_millis};
 use crate::record::{Ignore, Own, Record};
 use crate::run::{Run, RunError};
@@ -94,7 +95,8 @@ impl Namespace {
     /// # Errors
     /// As there.
     pub fn check_and_set(&self, key: impl AsRef<[u8]>, outcome: impl AsRef<[u8]>) -> Result<Check> {
-        self.claims().check(key.as_ref(), outcome.as_ref(), None, &mut Checked)
+        let options = CheckOptions::new();
+        self.claims().check(key.as_ref(), outcome.as_ref(), &options, &mut Checked)
     }
 
     /// As [`Store::check_and_set_sent`], for the retention of the policy; the horizon is the later
@@ -108,7 +110,34 @@ impl Namespace {
         outcome: impl AsRef<[u8]>,
         sent: Timestamp,
     ) -> Result<Check> {
-        self.claims().check(key.as_ref(), outcome.as_ref(), Some(sent), &mut Checked)
+        let options = CheckOptions::new().sent_at(sent);
+        self.claims().check(key.as_ref(), outcome.as_ref(), &options, &mut Checked)
+    }
+
+    /// As [`Store::check_and_set_with`]; what the options leave open is as the policy says.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_and_set_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        outcome: impl AsRef<[u8]>,
+        options: CheckOptions,
+    ) -> Result<Check> {
+        self.claims().check(key.as_ref(), outcome.as_ref(), &options, &mut Checked)
+    }
+
+    /// As [`Store::check_and_set_many`], for the retention of the policy. Memory is not fetched
+    /// ahead: as fast as single calls.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_and_set_many<K: AsRef<[u8]>, O: AsRef<[u8]>>(
+        &self,
+        items: &[(K, O)],
+        answers: &mut Answers,
+    ) -> Result<()> {
+        self.claims().check_many(items, answers)
     }
 
     /// As [`Store::insert`], for the retention of the policy.
@@ -116,7 +145,7 @@ impl Namespace {
     /// # Errors
     /// As there.
     pub fn insert(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(!self.claims().check(key.as_ref(), &[], None, &mut Ignore)?)
+        Ok(!self.claims().check(key.as_ref(), &[], &CheckOptions::new(), &mut Ignore)?)
     }
 
     /// As [`Store::get`].

@@ -49,9 +49,46 @@ pub enum Anchor {
     /// is remembered at least until the deadline of its lease, and no shorter than the record that
     /// it follows said.
     FirstSeen,
+    /// From the last check or `begin` that was answered with its outcome, so that a key in use is
+    /// not forgotten; until it has one, as [`Completion`](Anchor::Completion).
+    ///
+    /// A duplicate that finds less than the retention left rewrites the record, outcome included,
+    /// for the retention and an eighth: a key is remembered for at least the retention, and at most
+    /// nine eighths of it, and is rewritten at most eight times a retention however often it is
+    /// seen. A rewrite is a record of its own: it survives what any does, and the key's version
+    /// rises with it. Where there is no room for one, the duplicate is answered all the same
+    /// ([`Stats::refreshes_missed`](crate::Stats::refreshes_missed)). Lookups prolong nothing.
+    LastSeen,
 }
 
-/// How the leases of a namespace behave. Nothing of it is stored, except what a begun key needs.
+impl Anchor {
+    /// How long a record with this retention is kept from when it is written.
+    pub(crate) fn lifetime_ms(self, retention_ms: u64) -> u64 {
+        match self {
+            Self::Completion | Self::FirstSeen => retention_ms,
+            Self::LastSeen => retention_ms.saturating_add(retention_ms / REFRESHES),
+        }
+    }
+}
+
+/// A key in use is written anew at most so often in its retention.
+const REFRESHES: u64 = 8;
+
+/// What happens to an outcome that is longer than the store takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum LongOutcomePolicy {
+    /// The call is refused with [`OutcomeTooLong`](crate::Error::OutcomeTooLong).
+    #[default]
+    Refuse,
+    /// The key is recorded without it: its outcome is [gone](crate::Record::outcome_gone) from the
+    /// start, and its length and digest are kept. It is never truncated.
+    KeepMark,
+}
+
+/// How the keys of a namespace behave, or those outside of any
+/// ([`Builder::policy`](crate::Builder::policy)). Nothing of it is stored, except what a begun key
+/// needs.
 ///
 /// ```
 /// use oncelog::{AbandonPolicy, Policy};
@@ -76,6 +113,9 @@ pub struct Policy {
     /// Afterwards the key is still known, and its record says what is gone:
     /// [`Record::outcome_gone`](crate::Record::outcome_gone). `None`: as long as the key is known.
     pub outcome_ttl: Option<Duration>,
+    /// What happens to an outcome that is longer than
+    /// [`outcome_bytes_max`](crate::Builder::outcome_bytes_max).
+    pub on_long_outcome: LongOutcomePolicy,
     /// How long a lease lasts. More than zero, at most [`LEASE_MAX`].
     pub lease: Duration,
     /// What follows when a lease is dropped.
@@ -86,6 +126,26 @@ pub struct Policy {
     pub attempts_max: Option<u32>,
     /// True refuses a `begin` without a fingerprint.
     pub require_fingerprint: bool,
+    /// How many keys the namespace holds at most. `None`: as many as the store.
+    ///
+    /// At the limit its new keys are refused with [`Full`](crate::Error::Full), and all else goes
+    /// on, here and in other namespaces. Counted are its keys, expired ones included until
+    /// maintenance has reclaimed them; a removed key does not count. Never exceeded.
+    pub max_keys: Option<u64>,
+    /// How many bytes the latest records of its keys take at most in the log, headers included.
+    /// `None`: as many as the store.
+    ///
+    /// As `max_keys`. A lease counts with room for an outcome of
+    /// [`OUTCOME_BYTES_RESERVED`] bytes. Completions are never refused for it: longer outcomes
+    /// exceed the limit, by what they have beyond that.
+    pub max_bytes: Option<u64>,
+}
+
+/// What a namespace may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) max_keys: Option<u64>,
+    pub(crate) max_bytes: Option<u64>,
 }
 
 impl Policy {
@@ -93,11 +153,14 @@ impl Policy {
         retention: None,
         anchor: Anchor::Completion,
         outcome_ttl: None,
+        on_long_outcome: LongOutcomePolicy::Refuse,
         lease: LEASE_DEFAULT,
         on_drop: DropPolicy::Hold,
         on_abandon: AbandonPolicy::Reclaim,
         attempts_max: None,
         require_fingerprint: false,
+        max_keys: None,
+        max_bytes: None,
     };
 }
 
@@ -128,6 +191,9 @@ pub struct BeginOptions {
     attempts_max: Option<u32>,
     on_drop: Option<DropPolicy>,
     on_abandon: Option<AbandonPolicy>,
+    anchor: Option<Anchor>,
+    outcome_ttl: Option<Duration>,
+    on_long_outcome: Option<LongOutcomePolicy>,
     sent_at: Option<Timestamp>,
 }
 
@@ -152,6 +218,24 @@ impl BeginOptions {
     /// How long the key is remembered, counted from its completion.
     pub fn retention(mut self, retention: impl Into<Ttl>) -> Self {
         self.retention = Some(retention.into());
+        self
+    }
+
+    /// From when on the retention is counted.
+    pub fn anchor(mut self, anchor: Anchor) -> Self {
+        self.anchor = Some(anchor);
+        self
+    }
+
+    /// How long the outcome is replayed, counted from when it is recorded; at most the retention.
+    pub fn outcome_ttl(mut self, ttl: Duration) -> Self {
+        self.outcome_ttl = Some(ttl);
+        self
+    }
+
+    /// What happens to an outcome that is longer than the store takes.
+    pub fn on_long_outcome(mut self, policy: LongOutcomePolicy) -> Self {
+        self.on_long_outcome = Some(policy);
         self
     }
 
@@ -192,10 +276,12 @@ pub(crate) struct Terms {
     pub(crate) anchor: Anchor,
     /// Zero for as long as the key.
     pub(crate) outcome_ms: u64,
+    pub(crate) on_long_outcome: LongOutcomePolicy,
     pub(crate) sent_at: Option<Timestamp>,
     pub(crate) attempts_max: u32,
     pub(crate) on_drop: DropPolicy,
     pub(crate) on_abandon: AbandonPolicy,
+    pub(crate) room: Room,
 }
 
 impl Policy {
@@ -212,8 +298,9 @@ impl Policy {
         let retention = options.retention.or(self.retention);
         let retention_ms = retention.map_or(Ok(lifetime_ms), Ttl::millis)?;
         Ok(Terms {
-            anchor: self.anchor,
-            outcome_ms: self.outcome_millis(retention_ms)?,
+            anchor: options.anchor.unwrap_or(self.anchor),
+            outcome_ms: outcome_millis(options.outcome_ttl.or(self.outcome_ttl), retention_ms)?,
+            on_long_outcome: options.on_long_outcome.unwrap_or(self.on_long_outcome),
             sent_at: options.sent_at,
             fingerprint: options.fingerprint,
             lease_ms: lease_millis(options.lease.unwrap_or(self.lease))?,
@@ -221,21 +308,48 @@ impl Policy {
             attempts_max,
             on_drop: options.on_drop.unwrap_or(self.on_drop),
             on_abandon: options.on_abandon.unwrap_or(self.on_abandon),
+            room: self.room(),
         })
     }
 }
 
 impl Policy {
-    /// How long outcomes are replayed, in milliseconds; zero for as long as their keys are known.
-    pub(crate) fn outcome_millis(&self, retention_ms: u64) -> Result<u64> {
-        let Some(ttl) = self.outcome_ttl else { return Ok(0) };
-        let outcome_ms = Ttl::After(ttl).millis()?;
-        if outcome_ms > retention_ms {
-            let reason = "outcome_ttl is over the retention; an outcome cannot outlast its key";
-            return Err(Error::InvalidTtl { reason });
-        }
-        Ok(outcome_ms)
+    pub(crate) fn room(&self) -> Room {
+        Room { max_keys: self.max_keys, max_bytes: self.max_bytes }
     }
+
+    /// True if a check needs nothing of it: neither another lifetime nor a state in its record.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.outcome_ttl.is_none()
+            && self.anchor != Anchor::LastSeen
+            && self.on_long_outcome == LongOutcomePolicy::Refuse
+    }
+
+    /// Refuses a policy for keys outside of any namespace that cannot work.
+    pub(crate) fn validate_default(&self, lifetime_ms: u64) -> Result<()> {
+        let instead = match self {
+            Self { retention: Some(_), .. } => "retention of the policy; use Builder::ttl",
+            Self { max_keys: Some(_), .. } => "max_keys of the policy; use Builder::max_keys",
+            Self { max_bytes: Some(_), .. } => "max_bytes of the policy; use Builder::max_bytes",
+            _ => {
+                let checked = Self { require_fingerprint: false, ..*self };
+                return checked.terms(&BeginOptions::new(), lifetime_ms).map(|_| ());
+            }
+        };
+        let reason = format!("keys outside of any namespace have no {instead}");
+        Err(Error::InvalidConfig { reason })
+    }
+}
+
+/// How long outcomes are replayed, in milliseconds; zero for as long as their keys are known.
+pub(crate) fn outcome_millis(ttl: Option<Duration>, retention_ms: u64) -> Result<u64> {
+    let Some(ttl) = ttl else { return Ok(0) };
+    let outcome_ms = Ttl::After(ttl).millis()?;
+    if outcome_ms > retention_ms {
+        let reason = "outcome_ttl is over the retention; an outcome cannot outlast its key";
+        return Err(Error::InvalidTtl { reason });
+    }
+    Ok(outcome_ms)
 }
 
 /// A lease's length in whole milliseconds, rounded up.

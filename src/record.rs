@@ -6,6 +6,7 @@ use std::fmt;
 use crate::fingerprint::{FINGERPRINT_BYTES, Fingerprint};
 use crate::meta::{Meta, Status};
 use crate::outcome::Outcome;
+use crate::sys::words;
 use crate::time::Timestamp;
 use crate::version::Version;
 
@@ -69,6 +70,9 @@ pub struct OutcomeGone {
     pub digest: Fingerprint,
 }
 
+/// The bytes that stand for an outcome that is gone.
+pub(crate) type Mark = [u8; GONE_WORDS * 8];
+
 /// Words that stand for an outcome that is gone.
 pub(crate) const GONE_WORDS: usize = 1 + FINGERPRINT_BYTES / 8;
 
@@ -82,6 +86,13 @@ impl OutcomeGone {
         let low = u64::try_from(digest & u128::from(u64::MAX)).unwrap_or(0);
         let high = u64::try_from(digest >> 64).unwrap_or(0);
         [self.bytes, low, high].map(|word| AtomicU64::new(word.to_le()))
+    }
+
+    /// The bytes that stand for the outcome.
+    pub(crate) fn encode(&self) -> Mark {
+        let mut bytes = Mark::default();
+        words::read_bytes(&self.words(), &mut bytes);
+        bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -131,8 +142,9 @@ impl Record {
         if self.meta.gone { &[] } else { self.outcome.as_bytes() }
     }
 
-    /// What is known of the outcome if it is not replayed any more, because its
-    /// [`outcome_ttl`](crate::Policy::outcome_ttl) is over; `None` while it is there.
+    /// What is known of the outcome if it is not replayed: its
+    /// [`outcome_ttl`](crate::Policy::outcome_ttl) is over, or it was
+    /// [longer](crate::LongOutcomePolicy) than the store takes; `None` while it is there.
     #[must_use]
     pub fn outcome_gone(&self) -> Option<OutcomeGone> {
         if self.meta.gone { OutcomeGone::decode(self.outcome.as_bytes()) } else { None }
@@ -225,10 +237,17 @@ impl<'a> RecordRef<'a> {
         Self { meta, outcome }
     }
 
-    /// What the work that was recorded left behind.
+    /// What the work that was recorded left behind; empty if it is
+    /// [gone](RecordRef::outcome_gone).
     #[must_use]
     pub fn outcome(&self) -> &'a [u8] {
-        self.outcome
+        if self.meta.gone { &[] } else { self.outcome }
+    }
+
+    /// As [`Record::outcome_gone`].
+    #[must_use]
+    pub fn outcome_gone(&self) -> Option<OutcomeGone> {
+        if self.meta.gone { OutcomeGone::decode(self.outcome) } else { None }
     }
 
     /// The record's place in the order of its key's records.
@@ -252,7 +271,8 @@ impl<'a> RecordRef<'a> {
     /// Everything known besides the outcome.
     #[must_use]
     pub fn meta(&self) -> Meta {
-        self.meta.meta(self.outcome.len())
+        let gone = self.outcome_gone().map(|gone| usize::try_from(gone.bytes).unwrap_or(0));
+        self.meta.meta(gone.unwrap_or(self.outcome.len()))
     }
 
     /// From when on it is forgotten; `None` if only removal ends it.
@@ -270,7 +290,7 @@ impl<'a> RecordRef<'a> {
 
 impl fmt::Debug for RecordRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        debug_record(f, "RecordRef", self.meta, self.outcome.len())
+        debug_record(f, "RecordRef", self.meta, self.outcome().len())
     }
 }
 

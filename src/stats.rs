@@ -21,6 +21,17 @@ pub struct Stats {
     pub checks_duplicate: u64,
     /// Live records removed since opening.
     pub removals: u64,
+    /// Keys recorded or begun as new since opening of which an expired record was still there: they
+    /// had been known, and were forgotten in time. Of the others nothing can be said: an expired
+    /// key leaves no trace once its segment is dropped. Many: callers come again after the lifetime
+    /// that you gave their keys.
+    pub expired: u64,
+    /// Records written anew since opening because a duplicate prolonged them: see
+    /// [`Anchor::LastSeen`](crate::Anchor::LastSeen).
+    pub refreshes: u64,
+    /// Duplicates since opening that were to prolong a record and found no room for that: those
+    /// keys are forgotten as if they had not been seen then.
+    pub refreshes_missed: u64,
     /// Leases given out since opening.
     pub leases_started: u64,
     /// Keys completed or resolved since opening.
@@ -37,16 +48,20 @@ pub struct Stats {
     pub segments_expired: u64,
     /// Segments dropped after their last live records were copied out, since opening.
     pub segments_compacted: u64,
-    /// By how much the store's time has followed the wall clock beyond the kernel's monotonic one
-    /// since opening, in milliseconds: time that the machine was suspended, and corrections.
+    /// For how long the machine was suspended since opening, in milliseconds: it counts as time
+    /// passed.
+    pub clock_suspended_ms: u64,
+    /// By how much the store's time has followed the wall clock beyond that and the kernel's
+    /// monotonic one since opening, in milliseconds: corrections, and jumps that were followed.
     pub clock_followed_ms: u64,
-    /// How far the wall clock was ahead of the store's time at the last maintenance, where that is
-    /// too far to be followed, in milliseconds. Not zero: the wall clock has jumped by more than 24
-    /// hours, and the next open will follow it, and drop what has expired by then.
+    /// How far the clock is ahead of the store's time and not followed, in milliseconds, as of the
+    /// last maintenance. Not zero: the clock has jumped. Unless that is
+    /// [held back](crate::JumpPolicy), the next open will follow it, and drop what has expired by
+    /// then.
     pub clock_ahead_ms: u64,
 }
 
-/// What was done to the keys of one namespace since the store was opened.
+/// What one namespace holds, and what was done to its keys since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NamespaceStats {
@@ -56,6 +71,18 @@ pub struct NamespaceStats {
     pub checks_duplicate: u64,
     /// Keys removed.
     pub removals: u64,
+    /// Keys recorded or begun as new of which an expired record was still there.
+    pub expired: u64,
+    /// Records written anew because a duplicate prolonged them.
+    pub refreshes: u64,
+    /// Duplicates that were to prolong a record and found no room for that.
+    pub refreshes_missed: u64,
+    /// New keys refused because the namespace was at its `max_keys` or `max_bytes`.
+    pub refused: u64,
+    /// Keys that it holds now, expired ones included until maintenance has reclaimed them.
+    pub keys: u64,
+    /// Bytes that the latest records of its keys take in the log now.
+    pub bytes: u64,
     /// Leases given out.
     pub leases_started: u64,
     /// Keys completed or resolved.
@@ -97,6 +124,9 @@ pub struct RecoveryReport {
     /// each new segment, with each drop, and at close. Much more than the store was unused for:
     /// the clock has jumped, and what expired by it is gone. Zero where the clock is behind.
     pub time_passed_ms: u64,
+    /// By how much the store's time is held back behind the clock, in milliseconds: see
+    /// [`JumpPolicy::Hold`](crate::JumpPolicy::Hold).
+    pub clock_held_ms: u64,
     /// Files removed that a crash had left behind unfinished or unlisted.
     pub debris: u64,
 }

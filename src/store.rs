@@ -10,10 +10,12 @@ use crate::config::{Config, Durability, Maintenance};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::maintainer::Maintainer;
+use crate::options::CheckOptions;
+use crate::policy::Policy;
 use crate::record::{Ignore, Own, Record};
 use crate::stats::{Maintained, RecoveryReport, Stats};
 use crate::sys::files::Directory;
-use crate::time::{Clock, Ttl};
+use crate::time::{Clock, JumpPolicy, Ttl};
 
 /// A directory of records, open, with its index in memory.
 ///
@@ -85,7 +87,16 @@ impl Store {
     #[inline]
     pub fn check_and_set(&self, key: impl AsRef<[u8]>, outcome: impl AsRef<[u8]>) -> Result<Check> {
         let engine = self.engine();
-        self.check_with(key.as_ref(), outcome.as_ref(), engine.lifetime())
+        if engine.is_plain() {
+            return self.check_plain(key.as_ref(), outcome.as_ref(), engine.lifetime());
+        }
+        let options = CheckOptions::new();
+        self.claims().check(key.as_ref(), outcome.as_ref(), &options, &mut Checked)
+    }
+
+    #[inline]
+    fn check_plain(&self, key: &[u8], outcome: &[u8], lifetime: u64) -> Result<Check> {
+        self.engine().check_and_set(key, outcome, lifetime, &mut Checked)
     }
 
     /// As [`Store::check_and_set`], with a lifetime of its own for this record.
@@ -99,13 +110,12 @@ impl Store {
         outcome: impl AsRef<[u8]>,
         ttl: impl Into<Ttl>,
     ) -> Result<Check> {
-        let lifetime = ttl.into().millis()?;
-        self.check_with(key.as_ref(), outcome.as_ref(), lifetime)
-    }
-
-    #[inline]
-    fn check_with(&self, key: &[u8], outcome: &[u8], lifetime: u64) -> Result<Check> {
-        self.engine().check_and_set(key, outcome, lifetime, &mut Checked)
+        let ttl = ttl.into();
+        if self.engine().is_plain() {
+            return self.check_plain(key.as_ref(), outcome.as_ref(), ttl.millis()?);
+        }
+        let options = CheckOptions::new().retention(ttl);
+        self.claims().check(key.as_ref(), outcome.as_ref(), &options, &mut Checked)
     }
 
     /// Checks and sets many keys in their order, each as a single call would, several times
@@ -136,6 +146,9 @@ impl Store {
         answers: &mut Answers,
     ) -> Result<()> {
         let engine = self.engine();
+        if !engine.is_plain() {
+            return self.claims().check_many(items, answers);
+        }
         engine.check_and_set_many(items, engine.lifetime(), answers)
     }
 
@@ -145,8 +158,13 @@ impl Store {
     /// As [`Store::check_and_set`].
     #[inline]
     pub fn insert(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let engine = self.engine();
-        Ok(!engine.check_and_set(key.as_ref(), &[], engine.lifetime(), &mut Ignore)?)
+        let (engine, key) = (self.engine(), key.as_ref());
+        let known = if engine.is_plain() {
+            engine.check_and_set(key, &[], engine.lifetime(), &mut Ignore)
+        } else {
+            self.claims().check(key, &[], &CheckOptions::new(), &mut Ignore)
+        };
+        Ok(!known?)
     }
 
     /// True if the key is known; one that is in progress is not yet. Records nothing.
@@ -206,6 +224,25 @@ impl Store {
     /// As the system answers; a failed sync poisons the store.
     pub fn maintain(&self, budget: Duration) -> Result<Maintained> {
         self.engine().maintain(budget)
+    }
+
+    /// Says that the clock is right, however far it is ahead of the store's time
+    /// ([`Stats::clock_ahead_ms`]): it is followed from now on, and what has expired by it is
+    /// forgotten. Does nothing where it is not ahead. See [`JumpPolicy`].
+    ///
+    /// ```
+    /// use oncelog::{JumpPolicy, Store};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::builder().clock_jumps(JumpPolicy::Hold).open(directory.path())?;
+    /// if store.stats().clock_ahead_ms > 0 {
+    ///     // Only after somebody has looked at the clock.
+    ///     store.follow_clock();
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn follow_clock(&self) {
+        self.engine().clock.follow_all();
     }
 
     /// Seals and syncs everything and gives the directory up; other handles get
@@ -294,6 +331,31 @@ impl Builder {
         self
     }
 
+    /// How keys outside of any namespace behave. Default: [`Policy::default`].
+    ///
+    /// Its `retention`, `max_keys` and `max_bytes` must be `None`: for all keys of the store, the
+    /// builder has settings of its own. With an `outcome_ttl`, [`Anchor::LastSeen`] or
+    /// [`LongOutcomePolicy::KeepMark`], checks take the stripe's lock also for duplicates, and
+    /// batches are as fast as single calls.
+    ///
+    /// ```
+    /// use oncelog::{Policy, Store};
+    /// use std::time::Duration;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let hour = Duration::from_secs(3600);
+    /// let policy = Policy { outcome_ttl: Some(hour), ..Policy::default() };
+    /// let store = Store::builder().ttl(24 * hour).policy(policy).open(directory.path())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [`Anchor::LastSeen`]: crate::Anchor::LastSeen
+    /// [`LongOutcomePolicy::KeepMark`]: crate::LongOutcomePolicy::KeepMark
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.config.policy = policy;
+        self
+    }
+
     /// How many keys the store holds at most. Default: as many as memory allows.
     ///
     /// At the limit a new key is refused with [`Full`](crate::Error::Full); lookups, duplicates,
@@ -345,6 +407,19 @@ impl Builder {
     /// Where the time comes from. Default: the system's clocks.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.config.clock = Some(clock);
+        self
+    }
+
+    /// What is done about a clock that has jumped far ahead. Default: it is not followed until the
+    /// next open. A clock of your own is followed while the store is open, whatever this says.
+    pub fn clock_jumps(mut self, policy: JumpPolicy) -> Self {
+        self.config.jumps.policy = policy;
+        self
+    }
+
+    /// How far ahead of the store's time the clock is followed without more ado. Default: 24 hours.
+    pub fn clock_jump_max(mut self, by: Duration) -> Self {
+        self.config.jumps.max_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self
     }
 

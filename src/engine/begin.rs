@@ -6,7 +6,7 @@
 
 use crate::engine::Engine;
 use crate::engine::claim::{Before, FullKey, Known, Next};
-use crate::engine::lookup::hand_over_at;
+use crate::engine::seen::Seen;
 use crate::error::{Error, Result};
 use crate::format::record::Kind;
 use crate::format::state::State;
@@ -45,10 +45,16 @@ impl Engine {
         self.health.check_writable()?;
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
         let known = self.known(&lookup, now)?;
-        if let Some(known) = &known
-            && let Some(refusal) = refusal(known, terms, now)
-        {
-            return Ok(refusal);
+        if let Some(known) = &known {
+            if known.status.is_final() && !is_mismatch(known, terms) {
+                let seen = Seen { anchor: terms.anchor, retention_ms: terms.retention_ms, now };
+                let found = self.hand_over_seen(&mut stripe, full, &lookup, known, seen, &mut Own);
+                let damaged = || self.log.corrupt(0, 0, "a completed record has no outcome");
+                return found?.flatten().map(Begun::Completed).ok_or_else(damaged);
+            }
+            if let Some(refusal) = refusal(known, terms, now) {
+                return Ok(refusal);
+            }
         }
         if known.is_none() {
             refuse_stale(terms.sent_at, born, terms.retention_ms, now)?;
@@ -67,6 +73,8 @@ impl Engine {
             on_abandon: terms.on_abandon,
             anchor: terms.anchor,
             outcome_ms: terms.outcome_ms,
+            on_long_outcome: terms.on_long_outcome,
+            mark_only: false,
         };
         let next = Next {
             kind: Kind::Started,
@@ -74,7 +82,8 @@ impl Engine {
             outcome: &[],
             now,
             expires: state.expires(now).max(floor),
-            lifetime_ms: terms.retention_ms,
+            lifetime_ms: terms.anchor.lifetime_ms(terms.retention_ms),
+            room: terms.room,
         };
         let version = self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);
@@ -102,18 +111,21 @@ pub(crate) fn refuse_stale(
     }
 }
 
-/// Why a known key is not to be had; `None` if it is.
+/// True for another request with the same key.
+fn is_mismatch(known: &Known<'_>, terms: &Terms) -> bool {
+    let (first, given) = (known.state.fingerprint, terms.fingerprint);
+    first.zip(given).is_some_and(|(first, given)| first != given)
+}
+
+/// Why a known key without an outcome is not to be had; `None` if it is.
 fn refusal(known: &Known<'_>, terms: &Terms, now: Timestamp) -> Option<Begun> {
-    if let (Some(first), Some(given)) = (known.state.fingerprint, terms.fingerprint)
-        && first != given
-    {
+    if is_mismatch(known, terms) {
         return Some(Begun::Mismatch(known.meta()));
     }
     let used_up = known.state.attempts >= terms.attempts_max;
     match known.status {
-        Status::Completed | Status::Failed => {
-            hand_over_at(known.view, now, &mut Own).flatten().map(Begun::Completed)
-        }
+        // Answered before.
+        Status::Completed | Status::Failed => None,
         Status::InProgress => Some(Begun::InProgress(known.meta())),
         Status::Unknown => Some(Begun::Unknown(known.meta())),
         Status::Overdue | Status::Released if used_up => Some(Begun::Exhausted(known.meta())),

@@ -4,7 +4,7 @@ use crate::sys::sync::atomic::Ordering;
 
 use crate::answers::{Answers, Lookups};
 use crate::engine::Engine;
-use crate::engine::lookup::{Lookup, hand_over};
+use crate::engine::lookup::Lookup;
 use crate::error::Result;
 use crate::format::record::{Kind, Marks};
 use crate::index::search::Search;
@@ -74,6 +74,12 @@ impl Engine {
         self.lifetime
     }
 
+    /// True if checks of keys outside of any namespace need nothing of the policy.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     /// Decides on a key whose search did not lead straight to a live record with a compact header.
     ///
     /// The lock is for whoever writes, and for what a search without it leaves open.
@@ -99,11 +105,16 @@ impl Engine {
             Some(search) if stripe.is_as_in(search) => Lookup::NONE,
             _ => self.find(&stripe, hash, key)?,
         };
-        if let Some(replay) = lookup.live(now) {
-            return Ok(Decided { answer: hand_over(&replay, receive), new: false });
+        if let Some(answer) = lookup.hand_over_live(now, receive) {
+            return Ok(Decided { answer, new: false });
         }
         let expires = match &lookup.record {
-            Some(view) => super::claim::admit_check(view, now, expiry(now, lifetime))?,
+            Some(view) => {
+                if super::claim::is_expired(view, now) {
+                    self.counters().expired.fetch_add(1, Ordering::Relaxed);
+                }
+                super::claim::admit_check(view, now, expiry(now, lifetime))?
+            }
             None => expiry(now, lifetime),
         };
         if lookup.cell.is_none() {

@@ -6,15 +6,17 @@ use crate::engine::check::GROUP;
 use crate::engine::lookup::Lookup;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
-use crate::format::record::{Header, Kind, Marks};
+use crate::format::record::{Kind, Marks};
 use crate::format::state::{STATE_BYTES, State};
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
+use crate::log::holdings::promised_bytes;
 use crate::log::view::RecordView;
 use crate::log::{Draft, Found};
 use crate::meta::{Meta, Status};
 use crate::outcome::Outcome;
-use crate::policy::{AbandonPolicy, OUTCOME_BYTES_RESERVED};
+use crate::policy::{AbandonPolicy, OUTCOME_BYTES_RESERVED, Room};
+use crate::sys::words;
 use crate::time::{Timestamp, expiry};
 use crate::version::Version;
 
@@ -89,6 +91,16 @@ impl Known<'_> {
         }
     }
 
+    /// Bytes that its outcome has or had.
+    fn outcome_bytes(&self) -> usize {
+        if !self.state.mark_only {
+            return self.view.outcome_len();
+        }
+        // A mark begins with the length.
+        let length = self.view.replay().and_then(|replay| replay.outcome.first().map(words::load));
+        usize::try_from(length.unwrap_or(0)).unwrap_or(usize::MAX)
+    }
+
     pub(crate) fn meta(&self) -> Meta {
         let header = &self.view.header;
         let done = self.status.is_final();
@@ -97,12 +109,12 @@ impl Known<'_> {
             version: self.version(),
             attempts: self.state.attempts,
             first_seen: self.state.first_seen,
-            updated: header.created,
-            completed_at: done.then_some(header.created),
+            updated: if done { self.state.recorded(header.created) } else { header.created },
+            completed_at: done.then_some(self.state.recorded(header.created)),
             deadline: (!done).then_some(self.state.deadline),
             expires: header.expires.finite(),
             has_fingerprint: self.state.fingerprint.is_some(),
-            outcome_bytes: self.view.outcome_len(),
+            outcome_bytes: self.outcome_bytes(),
             outcome_gone: done && self.gone,
         }
     }
@@ -112,8 +124,8 @@ impl Known<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Before<'a> {
     cell: Option<Cell>,
-    record: Option<&'a RecordView<'a>>,
-    location: Option<Location>,
+    pub(crate) record: Option<&'a RecordView<'a>>,
+    pub(crate) location: Option<Location>,
     /// The record that keeps a promise, if it is one.
     promise: Option<Location>,
 }
@@ -125,12 +137,11 @@ impl<'a> Before<'a> {
         let location = lookup.location;
         Self { cell: lookup.cell, record, location, promise: location.filter(|_| keeps) }
     }
-}
 
-/// Bytes promised for a key's completion.
-fn promised_bytes(key: &[u8]) -> u64 {
-    let outcome = STATE_BYTES + OUTCOME_BYTES_RESERVED;
-    Header::record_bytes_max(key.len() as u64, outcome as u64)
+    /// The key was known until its time was over.
+    fn is_expired(&self, now: Timestamp) -> bool {
+        self.record.is_some_and(|view| is_expired(view, now))
+    }
 }
 
 /// The next record of a key.
@@ -144,6 +155,13 @@ pub(crate) struct Next<'a> {
     pub(crate) expires: Timestamp,
     /// What records of its bucket have in common, most likely.
     pub(crate) lifetime_ms: u64,
+    /// What a new key may take.
+    pub(crate) room: Room,
+}
+
+/// True for the record of a key that was known until its time was over.
+pub(crate) fn is_expired(view: &RecordView<'_>, now: Timestamp) -> bool {
+    view.header.kind != Kind::Removed && view.header.expires <= now
 }
 
 /// Whether a record that is not final lets a key be recorded without a lease; until when then.
@@ -308,7 +326,7 @@ impl Engine {
             Kind::Started if state.on_abandon == AbandonPolicy::Hold => Status::Unknown,
             Kind::Started => Status::Overdue,
         };
-        let gone = state.outcome_is_gone(header.created, now);
+        let gone = view.is_final() && state.outcome_is_gone(state.recorded(header.created), now);
         Ok(Some(Known { view, state, status, gone }))
     }
 
@@ -316,6 +334,9 @@ impl Engine {
     ///
     /// A record of a lease makes a promise: there will be room for the completion. Whatever
     /// follows it ends the promise.
+    ///
+    /// # Errors
+    /// `Full` also where the key is new to its namespace, and that has no room for it.
     pub(crate) fn write_next(
         &self,
         stripe: &mut StripeGuard<'_>,
@@ -326,34 +347,53 @@ impl Engine {
         if before.cell.is_none() {
             stripe.reserve(|location| self.log.is_dead(location))?;
         }
-        let (lane, promised) = (lane_of_thread(), promised_bytes(full.bytes));
+        let taken = self.take_held(full, before, next)?;
+        let (location, version) = self
+            .append_promising(full, before, next)
+            .inspect_err(|_| self.log.holdings.give(taken.space, taken.most))?;
+        match before.cell {
+            Some(cell) => stripe.replace(cell, full.hash, location),
+            None => stripe.place(full.hash, location),
+        }
+        self.count_waste(before);
+        if let Found::Record(view) = self.log.view(location) {
+            if next.kind == Kind::Removed {
+                self.log.waste.add_removals(location.chunk(), view.header.record_bytes());
+            }
+            self.settle_held(&taken, before, location, &view);
+        }
+        if next.kind != Kind::Removed && before.is_expired(next.now) {
+            self.count(full, |counters| &counters.expired);
+        }
+        Ok(version)
+    }
+
+    /// Appends the record; one of a lease with its promise, and one that follows it without.
+    fn append_promising(
+        &self,
+        full: FullKey<'_>,
+        before: &Before<'_>,
+        next: &Next<'_>,
+    ) -> Result<(Location, Version)> {
+        let (lane, promised) = (lane_of_thread(), promised_bytes(full.bytes.len() as u64));
         let started = next.kind == Kind::Started;
         if let (true, Some(state)) = (started, next.state) {
             // The last moment at which it can be completed is that of its own expiry.
             let latest = expiry(next.expires, state.retention_ms);
             self.log.promise(lane, promised, latest, next.now)?;
         }
-        let appended = self.append_next(full, before, next);
-        let (location, version) = appended.inspect_err(|_| {
+        let appended = self.append_next(full, before, next).inspect_err(|_| {
             if started {
                 self.log.reserve.take_back(lane, promised);
             }
         })?;
         if started {
-            self.log.reserve.attach(location, promised);
+            self.log.reserve.attach(appended.0, promised);
         }
         if let Some(kept) = before.promise {
             self.log.reserve.detach(lane, kept, promised);
         }
-        match before.cell {
-            Some(cell) => stripe.replace(cell, full.hash, location),
-            None => stripe.place(full.hash, location),
-        }
-        self.count_waste(before);
-        if let (Kind::Removed, Found::Record(view)) = (next.kind, self.log.view(location)) {
-            self.log.waste.add_removals(location.chunk(), view.header.record_bytes());
-        }
-        Ok(version)
+        Ok(appended)
     }
 
     /// Counts a record that was found and is superseded by a check, and ends the promise that it
@@ -362,7 +402,7 @@ impl Engine {
         let before = Before::of(lookup);
         self.count_waste(&before);
         if let Some(kept) = before.promise {
-            self.log.reserve.detach(lane_of_thread(), kept, promised_bytes(key));
+            self.log.reserve.detach(lane_of_thread(), kept, promised_bytes(key.len() as u64));
         }
     }
 
@@ -378,7 +418,7 @@ impl Engine {
         if view.header.kind != Kind::Started {
             return None;
         }
-        let promised = promised_bytes(view.copy_key(&mut Vec::new()));
+        let promised = promised_bytes(u64::from(view.header.key_len));
         Some(self.log.reserve.take_out(location, promised))
     }
 
@@ -392,7 +432,7 @@ impl Engine {
         let stripe = self.index.lock(hash);
         if stripe.find(hash, |other| other == location).is_some() {
             let latest = expiry(view.header.expires, state.retention_ms);
-            self.log.promise_again(location, promised_bytes(key), latest);
+            self.log.promise_again(location, promised_bytes(key.len() as u64), latest);
         }
     }
 

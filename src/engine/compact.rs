@@ -274,6 +274,7 @@ impl Engine {
             self.log.reserve.attach(keeper, bytes);
         }
         let copied = copied?;
+        self.move_held(&view, location, copied.location);
         if copied.begun {
             self.wheel.add(copied.segment.ends, copied.segment.number);
         }

@@ -244,6 +244,8 @@ fn a_tombstone_stays_while_the_record_after_it_ends_sooner_than_what_it_kills() 
 
 /// marin-community/marin#4881, #4889, Basekick-Labs/arc#157, #163: a crash between publishing what
 /// was merged and deleting its sources, and both counted afterwards.
+/// marin#4881, #4889, Basekick-Labs/arc#157, #163: after a crash between the merged file and the
+/// removal of its sources both were loaded.
 #[test]
 fn a_cut_at_any_step_of_compaction_leaves_every_key_as_it_was() {
     let bench = Bench::with(|_| ());

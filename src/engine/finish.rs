@@ -13,7 +13,8 @@ use crate::format::record::Kind;
 use crate::format::state::State;
 use crate::index::stripe::StripeGuard;
 use crate::meta::{Meta, Status};
-use crate::record::RecordMeta;
+use crate::policy::{LongOutcomePolicy, Room};
+use crate::record::{Mark, RecordMeta};
 use crate::time::{Timestamp, expiry};
 use crate::version::Version;
 
@@ -26,6 +27,24 @@ pub(crate) enum Ending<'a> {
     Release(u64),
     /// Held for so many milliseconds from now on.
     Renew(u64),
+}
+
+impl<'a> Ending<'a> {
+    fn outcome(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Complete(outcome) | Self::Fail(outcome) => Some(outcome),
+            Self::Release(_) | Self::Renew(_) => None,
+        }
+    }
+}
+
+/// An ending, and when.
+#[derive(Clone, Copy, Debug)]
+struct Ends<'a> {
+    ending: Ending<'a>,
+    /// What is kept of an outcome that is too long.
+    mark: Option<&'a Mark>,
+    now: Timestamp,
 }
 
 /// What was recorded.
@@ -47,9 +66,7 @@ impl Engine {
         ending: Ending<'_>,
         now: Timestamp,
     ) -> Result<Written> {
-        if let Ending::Complete(outcome) | Ending::Fail(outcome) = ending {
-            self.config.limits.check_outcome(outcome)?;
-        }
+        let mark = ending.outcome().and_then(|outcome| self.mark_of_long(outcome));
         let mut stripe = self.index.lock(full.hash);
         self.health.check_writable()?;
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
@@ -57,7 +74,8 @@ impl Engine {
         if known.view.header.kind != Kind::Started || known.version() != token {
             return Err(Error::LeaseLost);
         }
-        let written = self.end(&mut stripe, full, (&Before::of(&lookup), &known), ending, now)?;
+        let ends = Ends { ending, mark: self.admit_mark(&known, ending, mark.as_ref())?, now };
+        let written = self.end(&mut stripe, full, (&Before::of(&lookup), &known), ends)?;
         drop(stripe);
         if !matches!(ending, Ending::Renew(_)) {
             self.waiters.wake(full.hash);
@@ -72,9 +90,7 @@ impl Engine {
         ending: Ending<'_>,
         now: Timestamp,
     ) -> Result<bool> {
-        if let Ending::Complete(outcome) | Ending::Fail(outcome) = ending {
-            self.config.limits.check_outcome(outcome)?;
-        }
+        let mark = ending.outcome().and_then(|outcome| self.mark_of_long(outcome));
         let mut stripe = self.index.lock(full.hash);
         self.health.check_writable()?;
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
@@ -89,10 +105,26 @@ impl Engine {
             Status::Completed | Status::Failed => return Ok(false),
             Status::Overdue | Status::Unknown | Status::Released => {}
         }
-        self.end(&mut stripe, full, (&Before::of(&lookup), &known), ending, now)?;
+        let ends = Ends { ending, mark: self.admit_mark(&known, ending, mark.as_ref())?, now };
+        self.end(&mut stripe, full, (&Before::of(&lookup), &known), ends)?;
         drop(stripe);
         self.waiters.wake(full.hash);
         Ok(true)
+    }
+
+    /// Lets a key that was begun so be recorded without an outcome that is too long.
+    fn admit_mark<'m>(
+        &self,
+        known: &Known<'_>,
+        ending: Ending<'_>,
+        mark: Option<&'m Mark>,
+    ) -> Result<Option<&'m Mark>> {
+        if let (Some(outcome), LongOutcomePolicy::Refuse) =
+            (ending.outcome(), known.state.on_long_outcome)
+        {
+            self.config.limits.check_outcome(outcome)?;
+        }
+        Ok(mark)
     }
 
     /// Writes the record that ends or renews the lease which `known` is of.
@@ -101,8 +133,7 @@ impl Engine {
         stripe: &mut StripeGuard<'_>,
         full: FullKey<'_>,
         (before, known): (&Before<'_>, &Known<'_>),
-        ending: Ending<'_>,
-        now: Timestamp,
+        Ends { ending, mark, now }: Ends<'_>,
     ) -> Result<Written> {
         let (kind, outcome, deadline, counter): (_, _, _, fn(&Counters) -> &AtomicU64) =
             match ending {
@@ -119,12 +150,15 @@ impl Engine {
                     (Kind::Started, &[][..], expiry(now, lease), |counters| &counters.renewed)
                 }
             };
-        let state = State { deadline, token: Some(known.version()), ..known.state };
+        let (outcome, mark_only) = (mark.map_or(outcome, |mark| &mark[..]), mark.is_some());
+        let state = State { deadline, token: Some(known.version()), mark_only, ..known.state };
         // At least as long as the record it follows, which would count again otherwise.
         let floor = known.view.header.expires.max(deadline);
         let retention = known.state.retention_ms;
         let expires = state.expires(now).max(floor);
-        let next = Next { kind, state: Some(state), outcome, now, expires, lifetime_ms: retention };
+        let room = Room::default();
+        let lifetime_ms = state.anchor.lifetime_ms(retention);
+        let next = Next { kind, state: Some(state), outcome, now, expires, lifetime_ms, room };
         let version = self.write_next(stripe, full, before, &next)?;
         self.count(full, counter);
         let meta = RecordMeta {
@@ -135,7 +169,7 @@ impl Engine {
             attempts: state.attempts,
             failed: kind == Kind::Failed,
             has_fingerprint: state.fingerprint.is_some(),
-            gone: false,
+            gone: mark_only,
         };
         Ok(Written { meta, deadline })
     }

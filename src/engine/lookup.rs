@@ -6,13 +6,12 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
 use crate::format::record::Marks;
-use crate::format::state::State;
 use crate::index::search::Search;
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
 use crate::log::Found;
 use crate::log::view::{RecordView, Replay};
-use crate::record::{GONE_WORDS, OutcomeGone, Receive};
+use crate::record::{GONE_WORDS, OutcomeGone, Receive, RecordMeta};
 use crate::sys::{sync, words};
 use crate::time::Timestamp;
 
@@ -37,11 +36,14 @@ impl Lookup<'_> {
     /// What is known of a key that has no slot.
     pub(crate) const NONE: Self = Self { cell: None, location: None, record: None };
 
-    /// The record, if it counts at `now`.
-    #[inline]
-    pub(crate) fn live(&self, now: Timestamp) -> Option<Replay<'_>> {
-        let replay = self.record.as_ref().and_then(RecordView::replay);
-        replay.filter(|replay| now < replay.meta.expires)
+    /// Copies the record to whoever asked, if it counts at `now`.
+    pub(crate) fn hand_over_live<R: Receive>(
+        &self,
+        now: Timestamp,
+        receive: &mut R,
+    ) -> Option<R::Answer> {
+        let view = self.record.as_ref().filter(|view| now < view.header.expires)?;
+        hand_over_at(view, now, receive)
     }
 }
 
@@ -200,10 +202,8 @@ impl Engine {
         }
         let stripe = self.index.lock(hash);
         let lookup = self.find(&stripe, hash, key)?;
-        Ok(match lookup.live(now) {
-            Some(replay) => hand_over(&replay, receive),
-            None => receive.nothing(),
-        })
+        let answer = lookup.hand_over_live(now, receive);
+        Ok(answer.unwrap_or_else(|| receive.nothing()))
     }
 
     /// Checks every byte of a record that this process has not written.
@@ -225,14 +225,28 @@ pub(crate) fn hand_over_at<R: Receive>(
     now: Timestamp,
     receive: &mut R,
 ) -> Option<R::Answer> {
+    hand_over_as(view, now, view.meta(), receive)
+}
+
+/// As [`hand_over_at`], with other times and another version than its own.
+pub(crate) fn hand_over_as<R: Receive>(
+    view: &RecordView<'_>,
+    now: Timestamp,
+    meta: RecordMeta,
+    receive: &mut R,
+) -> Option<R::Answer> {
     let mut replay = view.replay()?;
-    let gone = |state: State| state.outcome_is_gone(replay.meta.created, now);
-    if !view.state().is_some_and(gone) {
+    replay.meta = meta;
+    let state = view.state().filter(|state| state.outcome_is_gone(replay.meta.created, now));
+    let Some(state) = state else {
+        return Some(hand_over(&replay, receive));
+    };
+    replay.meta.gone = true;
+    if state.mark_only {
         return Some(hand_over(&replay, receive));
     }
     let mut outcome = vec![0; replay.outcome_len];
     words::read_bytes(replay.outcome, &mut outcome);
-    replay.meta.gone = true;
     Some(receive.record(replay.meta, GONE_WORDS * 8, &OutcomeGone::of(&outcome).words()))
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod compact;
 pub(crate) mod expire;
 pub(crate) mod finish;
 pub(crate) mod health;
+pub(crate) mod hold;
 pub(crate) mod lookup;
 pub(crate) mod maintain;
 pub(crate) mod open;
@@ -28,6 +29,7 @@ pub(crate) mod plain;
 pub(crate) mod recover;
 pub(crate) mod remove;
 pub(crate) mod scan;
+pub(crate) mod seen;
 pub(crate) mod waiters;
 pub(crate) mod wake;
 
@@ -36,9 +38,13 @@ mod bench;
 #[cfg(test)]
 mod compact_tests;
 #[cfg(test)]
+mod hold_tests;
+#[cfg(test)]
 mod lease_tests;
 #[cfg(all(test, oncelog_shuttle))]
 mod models;
+#[cfg(test)]
+mod recover_tests;
 #[cfg(test)]
 mod room_tests;
 #[cfg(test)]
@@ -75,6 +81,8 @@ pub(crate) struct Engine {
     hasher: KeyHasher,
     /// The store's lifetime in milliseconds.
     lifetime: u64,
+    /// Checks of keys outside of any namespace need nothing of the policy.
+    plain: bool,
     /// When the store was created.
     created: Timestamp,
     health: Health,
@@ -98,6 +106,10 @@ struct Counters {
     new: AtomicU64,
     duplicate: AtomicU64,
     removed: AtomicU64,
+    expired: AtomicU64,
+    refused: AtomicU64,
+    refreshed: AtomicU64,
+    refresh_missed: AtomicU64,
     started: AtomicU64,
     completed: AtomicU64,
     failed: AtomicU64,
@@ -118,7 +130,14 @@ impl Engine {
     #[inline]
     fn count(&self, full: FullKey<'_>, of: fn(&Counters) -> &AtomicU64) {
         of(self.counters()).fetch_add(1, Ordering::Relaxed);
-        if let Some(counters) = full.space().and_then(|number| self.counters_of(number)) {
+        if let Some(space) = full.space() {
+            self.count_in_space(space, of);
+        }
+    }
+
+    /// Counts something for a namespace alone.
+    fn count_in_space(&self, space: u32, of: fn(&Counters) -> &AtomicU64) {
+        if let Some(counters) = self.counters_of(space) {
             of(counters).fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -134,10 +153,17 @@ impl Engine {
             return NamespaceStats::default();
         };
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let held = self.log.holdings.of(space);
         NamespaceStats {
             checks_new: of(&counters.new),
             checks_duplicate: of(&counters.duplicate),
             removals: of(&counters.removed),
+            expired: of(&counters.expired),
+            refused: of(&counters.refused),
+            refreshes: of(&counters.refreshed),
+            refreshes_missed: of(&counters.refresh_missed),
+            keys: held.keys,
+            bytes: held.bytes,
             leases_started: of(&counters.started),
             leases_completed: of(&counters.completed),
             leases_failed: of(&counters.failed),
@@ -162,6 +188,9 @@ impl Engine {
             checks_new: sum(|counters| &counters.new),
             checks_duplicate: sum(|counters| &counters.duplicate),
             removals: sum(|counters| &counters.removed),
+            expired: sum(|counters| &counters.expired),
+            refreshes: sum(|counters| &counters.refreshed),
+            refreshes_missed: sum(|counters| &counters.refresh_missed),
             leases_started: sum(|counters| &counters.started),
             leases_completed: sum(|counters| &counters.completed),
             leases_failed: sum(|counters| &counters.failed),
@@ -170,6 +199,7 @@ impl Engine {
             waiting: self.waiters.count() as u64,
             segments_expired: sum(|counters| &counters.segments_expired),
             segments_compacted: sum(|counters| &counters.segments_compacted),
+            clock_suspended_ms: drift.suspended_ms,
             clock_followed_ms: drift.followed_ms,
             clock_ahead_ms: drift.ahead_ms,
         }

@@ -22,7 +22,7 @@ use crate::log::spaces::SPACES_MAX;
 use crate::stats::RecoveryReport;
 use crate::sys::disk::Disk;
 use crate::sys::random;
-use crate::time::EngineClock;
+use crate::time::{EngineClock, Jumps};
 use crate::wheel::Wheel;
 
 impl Engine {
@@ -57,15 +57,18 @@ impl Engine {
             .map_err(|e| Error::io("reserve index memory", &disk.path(""), e))?;
         let mut hasher = KeyHasher::new(identity.secret);
         adjust(&mut hasher);
+        let jumps = config.jumps;
+        let config_is_plain = config.policy.is_plain();
         let counters = Box::new(std::array::from_fn(|_| CachePadded::new(Counters::default())));
         let mut engine = Self {
             index,
             log,
             wheel: Wheel::default(),
-            clock: EngineClock::new(config.clock.clone(), manifest.time),
+            clock: EngineClock::new(config.clock.clone(), manifest.time, jumps),
             config,
             hasher,
             lifetime,
+            plain: config_is_plain,
             created: identity.created,
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),
@@ -77,6 +80,7 @@ impl Engine {
             recovery: report,
         };
         let unused = engine.recover(&manifest)?;
+        engine.recovery.clock_held_ms = engine.clock.settle();
         // From here on the epoch is in use; nothing was answered before.
         engine.log.save_manifest(engine.clock.now(), false)?;
         engine.log.remove_unused(&unused)?;
@@ -124,7 +128,8 @@ fn create(disk: &dyn Disk, config: &Config) -> Result<(Identity, Manifest)> {
     let fail = |e| Error::io("draw a random secret", &disk.path(""), e);
     let id = random::bytes().map_err(fail)?;
     let secret = random::bytes().map_err(fail)?;
-    let clock = EngineClock::new(config.clock.clone(), crate::time::Timestamp::default());
+    let none = crate::time::Timestamp::default();
+    let clock = EngineClock::new(config.clock.clone(), none, Jumps::DEFAULT);
     let created = clock.now();
     let identity = Identity { id, secret, created };
     let manifest = Manifest {

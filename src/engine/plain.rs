@@ -6,21 +6,14 @@
 use crate::engine::Engine;
 use crate::engine::begin::refuse_stale;
 use crate::engine::claim::{Before, FullKey, Next, admit_check};
-use crate::engine::lookup::hand_over_at;
+use crate::engine::seen::Seen;
 use crate::error::Result;
 use crate::format::record::Kind;
 use crate::format::state::State;
-use crate::record::Receive;
+use crate::options::Kept;
+use crate::policy::LongOutcomePolicy;
+use crate::record::{Mark, OutcomeGone, Receive};
 use crate::time::{Timestamp, expiry};
-
-/// How long a check's record is kept, and how old its request may be.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kept {
-    pub(crate) lifetime_ms: u64,
-    /// How long the outcome is replayed; zero for as long as the key is known.
-    pub(crate) outcome_ms: u64,
-    pub(crate) sent_at: Option<Timestamp>,
-}
 
 impl Engine {
     /// Records the key unless it is known.
@@ -32,33 +25,48 @@ impl Engine {
         now: Timestamp,
         receive: &mut R,
     ) -> Result<R::Answer> {
-        self.config.limits.check_outcome(outcome)?;
+        let mark = self.mark_of_long(outcome);
+        if mark.is_some() && kept.on_long_outcome == LongOutcomePolicy::Refuse {
+            self.config.limits.check_outcome(outcome)?;
+        }
         let mut stripe = self.index.lock(full.hash);
         self.health.check_writable()?;
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
-        if let Some(view) = lookup.record.as_ref().filter(|_| lookup.live(now).is_some())
-            && let Some(answer) = hand_over_at(view, now, receive)
-        {
+        let Kept { retention_ms, anchor, outcome_ms, sent_at, room, .. } = kept;
+        let known = self.known(&lookup, now)?;
+        if let Some(known) = known.as_ref().filter(|known| known.status.is_final()) {
+            let seen = Seen { anchor, retention_ms, now };
+            let answer = self.hand_over_seen(&mut stripe, full, &lookup, known, seen, receive)?;
+            let damaged = || self.log.corrupt(0, 0, "a completed record has no outcome");
+            let answer = answer.ok_or_else(damaged)?;
             drop(stripe);
             self.count(full, |counters| &counters.duplicate);
             return Ok(answer);
         }
-        let Kept { lifetime_ms, outcome_ms, sent_at } = kept;
-        if self.known(&lookup, now)?.is_none() {
-            refuse_stale(sent_at, self.born(full), lifetime_ms, now)?;
+        if known.is_none() {
+            refuse_stale(sent_at, self.born(full), retention_ms, now)?;
         }
+        let lifetime_ms = anchor.lifetime_ms(retention_ms);
         let expires = match &lookup.record {
             Some(view) => admit_check(view, now, expiry(now, lifetime_ms))?,
             None => expiry(now, lifetime_ms),
         };
-        let state = State { outcome_ms, ..State::of_unleased(now) };
-        let state = (outcome_ms != 0).then_some(state);
-        let next = Next { kind: Kind::Completed, state, outcome, now, expires, lifetime_ms };
+        let mark_only = mark.is_some();
+        let state = State { outcome_ms, mark_only, ..State::of_unleased(now) };
+        let state = state.outcome_ends().then_some(state);
+        let (kind, outcome) = (Kind::Completed, mark.as_ref().map_or(outcome, |mark| &mark[..]));
+        let next = Next { kind, state, outcome, now, expires, lifetime_ms, room };
         self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);
         self.waiters.wake(full.hash);
         self.count(full, |counters| &counters.new);
         Ok(receive.nothing())
+    }
+
+    /// What is kept of an outcome that is longer than the store takes.
+    pub(crate) fn mark_of_long(&self, outcome: &[u8]) -> Option<Mark> {
+        let is_long = outcome.len() > self.config.limits.outcome_bytes_max;
+        is_long.then(|| OutcomeGone::of(outcome).encode())
     }
 
     /// Reads a key's live record.
@@ -71,8 +79,7 @@ impl Engine {
         self.health.check_readable()?;
         let stripe = self.index.lock(full.hash);
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
-        let live = lookup.record.as_ref().filter(|_| lookup.live(now).is_some());
-        let answer = live.and_then(|view| hand_over_at(view, now, receive));
+        let answer = lookup.hand_over_live(now, receive);
         Ok(answer.unwrap_or_else(|| receive.nothing()))
     }
 }

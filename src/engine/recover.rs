@@ -16,8 +16,10 @@ use crate::format::run::Run;
 use crate::format::segment::BlockHeader;
 use crate::key::KeyHash;
 use crate::log::adopt::Adopted;
+use crate::log::holdings::{Held, add_held};
 use crate::log::scan::{ScanReport, Scanner};
 use crate::log::segment::Segment;
+use crate::log::view::space_at;
 use crate::log::{Found, Log};
 use crate::sys::sync::{Mutex, processors};
 use crate::time::Timestamp;
@@ -34,6 +36,9 @@ struct Checked {
     key: Vec<u8>,
     version: Version,
     bytes: u64,
+    /// Its namespace, and what it holds there.
+    space: Option<u32>,
+    held: Held,
 }
 
 /// A piece of recovery that one thread does.
@@ -56,7 +61,8 @@ impl Engine {
         self.log.restore_spaces(manifest.spaces.clone());
         self.recovery.debris = self.log.remove_debris(&manifest.segments)?;
         let now = self.clock.now();
-        self.recovery.time_passed_ms = now.as_millis().saturating_sub(manifest.time.as_millis());
+        let passed = now.as_millis().saturating_sub(manifest.time.as_millis());
+        self.recovery.time_passed_ms = passed.saturating_add(self.clock.drift().ahead_ms);
         let mut tasks = Vec::new();
         let (mut segments, mut expired, mut unused) = (Vec::new(), Vec::new(), Vec::new());
         for listed in &manifest.segments {
@@ -113,6 +119,7 @@ impl Engine {
                     segment.used.store(run.used_bytes(), Ordering::Release);
                     segment.started.store(run.started, Ordering::Relaxed);
                     self.log.waste.add_removals(segment.chunks().start, run.removal_bytes);
+                    self.log.holdings.found(segment.chunks().start, &run.held);
                     tasks.push(Task::Run(segment.clone(), run));
                 }
                 None => {
@@ -224,19 +231,23 @@ impl Engine {
         blocks: &[BlockHeader],
         scanner: &mut Scanner<'_>,
     ) -> Result<()> {
-        let mut found = Vec::new();
+        let (mut found, words) = (Vec::new(), self.log.words(segment));
         for block in blocks {
             found.clear();
-            let mut removal_bytes = 0;
+            let (mut removal_bytes, mut held) = (0, Vec::new());
             scanner.records(*block, |at, header, hash| {
                 match header.kind {
                     Kind::Removed => removal_bytes += header.record_bytes(),
                     Kind::Started => drop(segment.started.fetch_add(1, Ordering::Relaxed)),
                     Kind::Completed | Kind::Failed | Kind::Released => {}
                 }
+                if let Some(space) = space_at(words, at, header) {
+                    add_held(&mut held, space, Held::by(header));
+                }
                 found.push((hash, at));
             });
             self.log.waste.add_removals(segment.chunks().start, removal_bytes);
+            self.log.holdings.found(segment.chunks().start, &held);
             for group in found.chunks(GROUP) {
                 for (hash, _) in group {
                     self.index.prefetch_stripe(*hash);
@@ -261,7 +272,7 @@ impl Engine {
         stripe.reserve_known()?;
         let mut own = None;
         let mut later = false;
-        let mut wasted = 0;
+        let mut loser = (0, None, Held::NONE);
         let mut failure = None;
         let found = stripe.find(hash, |other| {
             let compared = self.checked(location, &mut own).and_then(|own| {
@@ -269,7 +280,8 @@ impl Engine {
                 let other = self.checked(other, &mut buffer)?;
                 // Of two copies of one record either will do.
                 later = own.version > other.version;
-                wasted = if later { other.bytes } else { own.bytes };
+                let lost = if later { other } else { own };
+                loser = (lost.bytes, lost.space, lost.held);
                 Ok(own.key == other.key)
             });
             compared.unwrap_or_else(|error| {
@@ -281,12 +293,21 @@ impl Engine {
             (Some(error), _) => return Err(error),
             (None, Some((cell, other))) if later => {
                 stripe.replace(cell, hash, location);
-                self.log.waste.add_superseded(other.chunk(), wasted);
+                self.count_lost(other, loser);
             }
-            (None, Some(_)) => self.log.waste.add_superseded(location.chunk(), wasted),
+            (None, Some(_)) => self.count_lost(location, loser),
             (None, None) => stripe.place(hash, location),
         }
         Ok(())
+    }
+
+    /// Counts a record that is not its key's latest: it is waste, and holds nothing.
+    fn count_lost(&self, at: Location, (bytes, space, held): (u64, Option<u32>, Held)) {
+        self.log.waste.add_superseded(at.chunk(), bytes);
+        if let Some(space) = space {
+            self.log.holdings.take_away(space, at.chunk(), held);
+            self.log.holdings.replace(space, held, Held::NONE);
+        }
     }
 
     /// What is compared of a record of which every byte is right; kept in `memo`.
@@ -312,6 +333,8 @@ impl Engine {
         view.copy_key(&mut key);
         // A key of a namespace is another key than the same bytes outside of any.
         key.push(u8::from(view.header.marks.has(Marks::NAMESPACED)));
-        Ok(Checked { key, version: view.header.version, bytes: view.header.record_bytes() })
+        let header = &view.header;
+        let (version, bytes) = (header.version, header.record_bytes());
+        Ok(Checked { key, version, bytes, space: view.space(), held: Held::by(header) })
     }
 }

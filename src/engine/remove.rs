@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::engine::claim::{Before, FullKey, Next};
 use crate::error::Result;
 use crate::format::record::Kind;
+use crate::policy::Room;
 use crate::time::Timestamp;
 use crate::version::Version;
 
@@ -38,6 +39,7 @@ impl Engine {
             now,
             expires: header.expires,
             lifetime_ms: self.lifetime(),
+            room: Room::default(),
         };
         self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);

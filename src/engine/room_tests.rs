@@ -6,11 +6,13 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::begin::Begun;
-use crate::engine::bench::{Bench, MINUTE, NEVER};
+use crate::engine::bench::{Bench, MINUTE, NEVER, START};
 use crate::engine::finish::Ending;
 use crate::error::{Error, Result};
-use crate::policy::{BeginOptions, OUTCOME_BYTES_RESERVED, Policy};
-use crate::record::Ignore;
+use crate::options::CheckOptions;
+use crate::policy::{Anchor, BeginOptions, OUTCOME_BYTES_RESERVED, Policy};
+use crate::record::{Ignore, Own, Record};
+use crate::time::Timestamp;
 use crate::version::Version;
 
 fn insert(engine: &Engine, key: &str, bytes: usize, lifetime: u64) -> Result<bool> {
@@ -216,4 +218,40 @@ fn room_under_the_limit_that_one_stripe_does_not_need_any_more_goes_to_the_other
     for (taken, key) in keys.take(300).enumerate() {
         assert!(insert(&engine, &key, 10, MINUTE).unwrap(), "after {taken} keys");
     }
+}
+
+#[test]
+fn a_duplicate_that_finds_no_room_to_prolong_its_key_is_answered_all_the_same() {
+    let bench = Bench::with(|_| {});
+    let engine = bench.open();
+    let options = CheckOptions::new().anchor(Anchor::LastSeen);
+    let kept = Policy::DEFAULT.kept(&options, 60 * MINUTE).unwrap();
+    let seen = |key: &str, outcome: &[u8]| -> Result<Option<Record>> {
+        let now = engine.clock.now();
+        engine.with_key(None, key.as_bytes(), |full| {
+            engine.check_full(full, outcome, kept, now, &mut Own)
+        })
+    };
+    assert!(seen("seen", &[5; 2_000]).unwrap().is_none());
+    *bench.disk.room.lock() = Some(1);
+    fill(&engine, 900, NEVER);
+    bench.advance(30 * MINUTE);
+    fill(&engine, 900, 60 * MINUTE);
+    let before = engine.stats();
+    let record = seen("seen", b"other").unwrap().unwrap();
+    assert_eq!((record.outcome(), record.expires()), (&[5; 2_000][..], at(68 * MINUTE - 30_000)));
+    let after = engine.stats();
+    assert_eq!((after.refreshes, after.refreshes_missed - before.refreshes_missed), (0, 1));
+    *bench.disk.room.lock() = None;
+    let record = seen("seen", b"other").unwrap().unwrap();
+    assert_eq!((record.outcome(), record.expires()), (&[5; 2_000][..], at(98 * MINUTE - 30_000)));
+    assert_eq!(engine.stats().refreshes, 1);
+    drop(engine);
+    bench.advance(60 * MINUTE);
+    assert!(known(&bench.open(), "seen"));
+}
+
+/// So many milliseconds after the clock's beginning.
+fn at(millis: u64) -> Option<Timestamp> {
+    Some(Timestamp::from_millis(START + millis))
 }

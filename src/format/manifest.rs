@@ -11,6 +11,10 @@ use crate::time::Timestamp;
 const MAGIC: [u8; 8] = *b"oncelist";
 const ENTRY_BYTES: usize = 32;
 
+/// Bits of the word that says how the manifest is to be read.
+const CLOSED: u32 = 1;
+const HELD: u32 = 2;
+
 /// How far a listed segment has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ListedState {
@@ -43,6 +47,9 @@ pub(crate) struct Space {
     /// In front of each of its keys; never given to another name.
     pub(crate) number: u32,
     pub(crate) created: Timestamp,
+    /// What it held when this was written: keys, and bytes of their latest records.
+    pub(crate) keys: u64,
+    pub(crate) bytes: u64,
     pub(crate) name: String,
 }
 
@@ -64,7 +71,8 @@ impl Manifest {
         let mut bytes = Vec::with_capacity(64 + self.segments.len() * ENTRY_BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        bytes.extend_from_slice(&u32::from(self.closed).to_le_bytes());
+        let marks = if self.closed { CLOSED | HELD } else { HELD };
+        bytes.extend_from_slice(&marks.to_le_bytes());
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
         let spaces = u32::try_from(self.spaces.len()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&spaces.to_le_bytes());
@@ -75,6 +83,8 @@ impl Manifest {
             bytes.extend_from_slice(&space.number.to_le_bytes());
             bytes.extend_from_slice(&length.to_le_bytes());
             bytes.extend_from_slice(&space.created.as_millis().to_le_bytes());
+            bytes.extend_from_slice(&space.keys.to_le_bytes());
+            bytes.extend_from_slice(&space.bytes.to_le_bytes());
             bytes.extend_from_slice(space.name.as_bytes());
         }
         for segment in &self.segments {
@@ -94,7 +104,11 @@ impl Manifest {
         if reader.array()? != MAGIC || reader.u32()? != FORMAT_VERSION {
             return None;
         }
-        let closed = reader.u32()? == 1;
+        let marks = reader.u32()?;
+        if marks & !(CLOSED | HELD) != 0 {
+            return None;
+        }
+        let closed = marks & CLOSED != 0;
         let epoch = reader.u32()?;
         let space_count = reader.u32()?;
         let time = Timestamp::from_millis(reader.u64()?);
@@ -103,9 +117,12 @@ impl Manifest {
         for _ in 0..space_count {
             let (number, length) = (reader.u32()?, reader.u32()?);
             let created = Timestamp::from_millis(reader.u64()?);
+            // Manifests written before say nothing of it.
+            let held = if marks & HELD != 0 { (reader.u64()?, reader.u64()?) } else { (0, 0) };
+            let (keys, bytes) = held;
             let name = reader.bytes(usize::try_from(length).ok()?)?;
             let name = String::from_utf8(name.to_vec()).ok()?;
-            spaces.push(Space { number, created, name });
+            spaces.push(Space { number, created, keys, bytes, name });
         }
         let mut segments = Vec::with_capacity(reader.0.len() / ENTRY_BYTES);
         while !reader.0.is_empty() {
@@ -126,6 +143,11 @@ mod tests {
     use super::{Listed, ListedState, Manifest, Space};
     use crate::time::Timestamp;
 
+    fn space(number: u32, name: &str) -> Space {
+        let created = Timestamp::from_millis(5);
+        Space { number, created, keys: 1 << 33, bytes: 1 << 50, name: name.into() }
+    }
+
     fn sample() -> Manifest {
         let open = Listed { number: 3, bytes: 1 << 20, state: ListedState::Open, records: 0 };
         let sealed = Listed { number: 2, bytes: 2 << 20, state: ListedState::Sealed, records: 9 };
@@ -134,10 +156,7 @@ mod tests {
             closed: false,
             time: Timestamp::from_millis(99),
             next_number: 4,
-            spaces: vec![
-                Space { number: 1, created: Timestamp::from_millis(5), name: "payments".into() },
-                Space { number: 2, created: Timestamp::from_millis(6), name: "x".into() },
-            ],
+            spaces: vec![space(1, "payments"), space(2, "x")],
             segments: vec![sealed, open],
         }
     }

@@ -22,6 +22,14 @@ pub(crate) struct RunEntry {
     pub(crate) units: u32,
 }
 
+/// What the keys of a namespace hold in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpaceHeld {
+    pub(crate) space: u32,
+    pub(crate) keys: u64,
+    pub(crate) bytes: u64,
+}
+
 /// A sealed segment's records, and what its blocks must contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
@@ -33,6 +41,8 @@ pub(crate) struct Run {
     pub(crate) removal_bytes: u64,
     /// How many of the records are of leases under way.
     pub(crate) started: u64,
+    /// What its records hold if each is its key's latest, in order of the namespaces' numbers.
+    pub(crate) held: Vec<SpaceHeld>,
     /// For each block, the offset in it at which its records end; zero if it holds none.
     pub(crate) block_ends: Vec<u32>,
     /// Sorted by hash.
@@ -58,6 +68,13 @@ impl Run {
         }
         for count in counts {
             bytes.extend_from_slice(&count.to_le_bytes());
+        }
+        let spaces = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+        bytes.extend_from_slice(&spaces.to_le_bytes());
+        for held in &self.held {
+            bytes.extend_from_slice(&held.space.to_le_bytes());
+            bytes.extend_from_slice(&held.keys.to_le_bytes());
+            bytes.extend_from_slice(&held.bytes.to_le_bytes());
         }
         let blocks = u32::try_from(self.block_ends.len()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&blocks.to_le_bytes());
@@ -101,6 +118,11 @@ impl Run {
         for count in &mut counts {
             *count = reader.u32()?;
         }
+        let mut held = Vec::new();
+        for _ in 0..reader.u32()? {
+            let (space, keys, bytes) = (reader.u32()?, reader.u64()?, reader.u64()?);
+            held.push(SpaceHeld { space, keys, bytes });
+        }
         let blocks = usize::try_from(reader.u32()?).ok()?;
         let block_ends = reader.bytes(blocks.checked_mul(4)?)?;
         let block_ends = block_ends.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b));
@@ -120,7 +142,7 @@ impl Run {
                     .push(RunEntry { hash_bits, units: u32::try_from(word & OFFSET_MASK).ok()? });
             }
         }
-        Some(Self { store, number, created_max, removal_bytes, started, block_ends, entries })
+        Some(Self { store, number, created_max, removal_bytes, started, held, block_ends, entries })
     }
 }
 
@@ -130,7 +152,7 @@ fn part(hash_bits: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Run, RunEntry};
+    use super::{Run, RunEntry, SpaceHeld};
 
     fn sample(count: u64) -> Run {
         let mut entries: Vec<RunEntry> = (0..count)
@@ -147,6 +169,7 @@ mod tests {
             created_max,
             removal_bytes,
             started: 5,
+            held: vec![SpaceHeld { space: 7, keys: 2, bytes: 1 << 40 }],
             block_ends: vec![4, 0, 9],
             entries,
         }

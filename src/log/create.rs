@@ -200,7 +200,11 @@ impl Log {
             return Err(Error::Closed);
         }
         let epoch = self.versions.epoch_reserved();
-        let manifest = self.catalog.lock().manifest(epoch, now, closed);
+        let mut manifest = self.catalog.lock().manifest(epoch, now, closed);
+        for space in &mut manifest.spaces {
+            let held = self.holdings.of(space.number);
+            (space.keys, space.bytes) = (held.keys, held.bytes);
+        }
         self.disk.replace(MANIFEST_FILE, &manifest.encode())?;
         *done = closed;
         Ok(())

@@ -13,6 +13,7 @@ pub(crate) mod adopt;
 pub(crate) mod catalog;
 pub(crate) mod copies;
 pub(crate) mod create;
+pub(crate) mod holdings;
 pub(crate) mod lane;
 pub(crate) mod places;
 pub(crate) mod reserve;
@@ -24,6 +25,9 @@ pub(crate) mod table;
 pub(crate) mod versions;
 pub(crate) mod view;
 pub(crate) mod waste;
+
+#[cfg(test)]
+mod create_tests;
 
 use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -38,9 +42,11 @@ use crate::format::record::{Kind, Marks};
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::catalog::{Catalog, Sizes};
 use crate::log::copies::Copies;
+use crate::log::holdings::Holdings;
 use crate::log::lane::Lane;
 use crate::log::reserve::Reserve;
 use crate::log::segment::Segment;
+use crate::log::spaces::SPACES_MAX;
 use crate::log::table::Table;
 use crate::log::versions::Versions;
 use crate::log::view::{RecordView, Replay};
@@ -96,6 +102,7 @@ pub(crate) struct Log {
     pub(crate) reserve: Reserve,
     blocks_claimed: AtomicU64,
     pub(crate) waste: Waste,
+    pub(crate) holdings: Holdings,
     copies: Mutex<Copies>,
     /// Segments dropped whose places are not free yet.
     unswept: AtomicU64,
@@ -138,6 +145,7 @@ impl Log {
             reserve,
             blocks_claimed: AtomicU64::new(0),
             waste,
+            holdings: Holdings::new(SPACES_MAX),
             copies: Mutex::default(),
             sealing: Mutex::default(),
             growing: Mutex::default(),
@@ -185,7 +193,9 @@ impl Log {
     pub(crate) fn glance_wide(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
         let entry = self.table.get(location.chunk()).filter(|entry| !entry.unverified)?;
         let view = RecordView::at(self.space.words(), &entry, location)?;
-        view.replay().filter(|_| view.key_equals(key, Marks::NONE))
+        // Whether an outcome is still replayed is for the locked search to say.
+        let ends = || view.state().is_some_and(|state| state.outcome_ends());
+        view.replay().filter(|_| view.key_equals(key, Marks::NONE) && !ends())
     }
 
     /// True when every byte of a record is what was written at its place.
@@ -307,6 +317,7 @@ impl Log {
             .unmap(at, bytes)
             .map_err(|e| Error::io("unmap segment", &self.disk.path(""), e))?;
         self.waste.reset(segment.chunks());
+        self.holdings.forget(&segment.chunks());
         self.catalog.lock().free(segment.chunks());
         self.unswept.fetch_sub(1, Ordering::SeqCst);
         Ok(())
@@ -322,6 +333,12 @@ impl Log {
     /// All sealed segments, in order of their numbers.
     pub(crate) fn sealed(&self) -> Vec<Arc<Segment>> {
         self.catalog.lock().all().into_iter().filter(|segment| segment.is_sealed()).collect()
+    }
+
+    /// All segments, in order of their numbers.
+    #[cfg(test)]
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.catalog.lock().all()
     }
 
     /// All segments but this one.

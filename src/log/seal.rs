@@ -14,8 +14,10 @@ use crate::format::record::{Common, Kind};
 use crate::format::run::{Run, RunEntry};
 use crate::key::KeyHasher;
 use crate::log::Log;
+use crate::log::holdings::{Held, add_held};
 use crate::log::scan::{ScanReport, Scanner};
 use crate::log::segment::Segment;
+use crate::log::view::space_at;
 use crate::time::Timestamp;
 
 /// Lists a segment's records, and says how its blocks ended.
@@ -30,13 +32,16 @@ pub(crate) fn run_of(
     let mut entries = Vec::new();
     let blocks = words.len() as u64 * 8 / BLOCK_BYTES;
     let mut block_ends = vec![0; usize::try_from(blocks).unwrap_or(0)];
-    let (mut removal_bytes, mut started) = (0, 0);
+    let (mut removal_bytes, mut started, mut held) = (0, 0, Vec::new());
     for block in scanner.blocks() {
         let end = scanner.records(block, |at, header, hash| {
             match header.kind {
                 Kind::Removed => removal_bytes += header.record_bytes(),
                 Kind::Started => started += 1,
                 Kind::Completed | Kind::Failed | Kind::Released => {}
+            }
+            if let Some(space) = space_at(words, at, header) {
+                add_held(&mut held, space, Held::by(header));
             }
             let units = u32::try_from(at / UNIT_BYTES).unwrap_or(u32::MAX);
             entries.push(RunEntry { hash_bits: hash.run_bits(), units });
@@ -48,7 +53,7 @@ pub(crate) fn run_of(
     }
     entries.sort_unstable();
     let created_max = scanner.report.created_max;
-    let run = Run { store, number, created_max, removal_bytes, started, block_ends, entries };
+    let run = Run { store, number, created_max, removal_bytes, started, held, block_ends, entries };
     (run, scanner.report)
 }
 

@@ -44,7 +44,8 @@ impl Log {
         if number > SPACES_MAX {
             return Err(Error::Full { what: "namespaces" });
         }
-        catalog.spaces.push(Space { number, created: now, name: name.to_owned() });
+        let name = name.to_owned();
+        catalog.spaces.push(Space { number, created: now, keys: 0, bytes: 0, name });
         drop(catalog);
         self.save_manifest(now, false).inspect_err(|_| {
             // Nobody has used the number yet, but the manifest may have been replaced.

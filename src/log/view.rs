@@ -90,13 +90,16 @@ impl<'a> RecordView<'a> {
 
     #[inline]
     pub(crate) fn meta(&self) -> RecordMeta {
-        let Header { version, created, expires, .. } = self.header;
+        let Header { version, created: written, expires, .. } = self.header;
         let state = self.state();
+        // Of other records the field says something else.
+        let recorded = state.filter(|_| self.is_final()).map(|state| state.recorded(written));
+        let created = recorded.unwrap_or(written);
         RecordMeta {
             version,
             created,
             expires,
-            first_seen: state.map_or(created, |state| state.first_seen),
+            first_seen: state.map_or(written, |state| state.first_seen),
             attempts: state.map_or(0, |state| state.attempts),
             failed: self.header.kind == Kind::Failed,
             has_fingerprint: state.is_some_and(|state| state.fingerprint.is_some()),
@@ -129,7 +132,12 @@ impl<'a> RecordView<'a> {
             && words::equal_bytes(self.key_words(), key)
     }
 
-    /// Bytes of the outcome, without the state before it.
+    /// The number of the key's namespace, if it is in one.
+    pub(crate) fn space(&self) -> Option<u32> {
+        space_at(self.words, 0, &self.header)
+    }
+
+    /// Bytes of what stands for the outcome, without the state before it.
     #[inline]
     pub(crate) fn outcome_len(&self) -> usize {
         self.header.outcome_len as usize - self.state_words() * 8
@@ -186,6 +194,15 @@ impl<'a> RecordView<'a> {
         let (from, to) = (self.header.header_words(), self.header.outcome_word());
         self.words.get(from..to).unwrap_or_default()
     }
+}
+
+/// The number of the namespace that the key of a record at `at` is in, if it is in one.
+pub(crate) fn space_at(segment: &[AtomicU64], at: u64, header: &Header) -> Option<u32> {
+    if !header.marks.has(Marks::NAMESPACED) {
+        return None;
+    }
+    let first = usize::try_from(at / 8).ok()?.checked_add(header.header_words())?;
+    u32::try_from(words::load(segment.get(first)?)).ok()
 }
 
 /// The words of the header that a record begins with; a compact one has two.

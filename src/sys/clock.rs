@@ -25,6 +25,15 @@ fn coarse_millis() -> u64 {
     millis(CLOCK)
 }
 
+/// Milliseconds that the machine was suspended since it was started; the monotonic clock stands
+/// still meanwhile. Always zero where the system does not tell.
+pub(crate) fn suspended_millis() -> u64 {
+    #[cfg(target_os = "linux")]
+    return millis(ClockId::Boottime).saturating_sub(millis(ClockId::Monotonic));
+    #[cfg(not(target_os = "linux"))]
+    0
+}
+
 fn millis(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     // Before the epoch counts as the epoch; the kernel keeps nanoseconds below a second.

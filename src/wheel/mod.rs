@@ -201,7 +201,8 @@ mod tests {
         let wheel = Wheel::default();
         let mut list = std::collections::BTreeMap::<u64, Vec<u64>>::new();
         let (mut now, mut seed) = (1_700_000_000_000_u64, 11_u64);
-        for number in 0..400_000_u64 {
+        let mut crossed = [0_u32; 32];
+        for number in 0..1_000_000_u64 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let lifetime = 1 + (seed >> 9) % (1 << (1 + (seed >> 58) % 45));
             let expires = now + lifetime.min(TTL_MS_MAX);
@@ -211,7 +212,9 @@ mod tests {
             list.entry(ends.as_millis()).or_default().push(number);
             if seed >> 61 == 0 {
                 // Jumps to just before, onto and just beyond the ends of narrow and wide buckets.
-                let width = 1_u64 << (10 + (seed >> 40) % 32);
+                let level = (seed >> 40) % 32;
+                let width = 1_u64 << (10 + level);
+                crossed[usize::try_from(level).unwrap()] += 1;
                 now = (now / width + 1) * width - 1 + (seed >> 30) % 3;
                 let later = list.split_off(&(now + 1));
                 let mut due: Vec<_> = std::mem::replace(&mut list, later).into_values().collect();
@@ -223,6 +226,7 @@ mod tests {
             }
         }
         assert_eq!(wheel.bucket_count(), list.len() as u64);
+        assert!(crossed.iter().all(|times| *times > 1_000), "{crossed:?}");
     }
 
     #[test]

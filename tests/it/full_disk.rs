@@ -32,7 +32,13 @@ fn leases_of_an_earlier_process_are_completed_on_a_full_file_system() {
     on_a_small_file_system(name, complete_later);
 }
 
-/// Runs `work` in the folder where the small file system is, in a process that only does that.
+#[test]
+fn keys_are_removed_on_a_full_file_system_and_no_lease_loses_its_room_to_that() {
+    let name = "keys_are_removed_on_a_full_file_system_and_no_lease_loses_its_room_to_that";
+    on_a_small_file_system(name, remove);
+}
+
+/// Runs `work` in a file system of a few megabytes, in a process of its own that runs this test.
 fn on_a_small_file_system(name: &str, work: fn(&Path)) {
     if let Some(path) = std::env::var_os(ROOM) {
         eprintln!("filling");
@@ -57,6 +63,44 @@ fn on_a_small_file_system(name: &str, work: fn(&Path)) {
         return;
     }
     assert_eq!(code, Some(0), "{text}");
+}
+
+fn remove(room: &Path) {
+    // An open writes a manifest, and needs the room for that.
+    let spare = room.join("spare");
+    fs::write(&spare, [1; 1 << 16]).unwrap();
+    let path = room.join("store");
+    let store = small().open(&path).unwrap();
+    let mut leases: Vec<Lease> =
+        (0..200).map(|n| store.begin(format!("lease {n}")).unwrap().started().unwrap()).collect();
+    store.insert("first").unwrap();
+    crate::setup::maintain(&store);
+    let add = |number: u64| store.check_and_set(number.to_le_bytes(), [1; 100]);
+    let full = (0..100_000).find(|number| add(*number).is_err());
+    let kept = full.unwrap_or_else(|| panic!("the file system never filled up"));
+    // The rest of the file system too, so that no byte comes from elsewhere.
+    let mut filler = fs::File::create(room.join("filler")).unwrap();
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    let removed = (0..kept)
+        .take_while(|number| match store.remove(number.to_le_bytes()) {
+            Ok(known) => known,
+            Err(error) => {
+                assert!(matches!(error, Error::Full { .. }), "{error}");
+                false
+            }
+        })
+        .count() as u64;
+    assert!(removed > 1_000, "{removed} of {kept}");
+    assert!(matches!(store.insert("new"), Err(Error::Full { .. })));
+    for lease in &mut leases {
+        lease.complete([7; OUTCOME_BYTES_RESERVED]).unwrap();
+    }
+    drop((store, leases));
+    fs::remove_file(&spare).unwrap();
+    assert!(inspect::verify(&path).unwrap().is_sound());
+    let store = small().open(&path).unwrap();
+    assert!((0..kept).all(|n| store.contains(n.to_le_bytes()).unwrap() == (n >= removed)));
+    assert!((0..200).all(|n| store.contains(format!("lease {n}")).unwrap()));
 }
 
 fn fill(room: &Path) {

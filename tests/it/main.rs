@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod clocks;
 mod concurrency;
 mod damage;
 mod expiry;
@@ -21,9 +22,11 @@ mod namespaces;
 mod pairs;
 mod places;
 mod protocol;
+mod quotas;
 mod race;
 mod regressions;
 mod retention;
+mod seen;
 mod semantics;
 mod setup;
 mod wait;

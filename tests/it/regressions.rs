@@ -4,10 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oncelog::{Begin, BeginOptions, Check, DropPolicy, Error, ManualClock, Store};
+use oncelog::{
+    Answers, Begin, BeginOptions, Check, CheckOptions, Clock, DropPolicy, Error, ManualClock,
+    Namespace, Policy, Scan, Store, Timestamp,
+};
 
 use crate::lease::{LEASE, SECOND, completed, in_progress, open, started};
-use crate::setup::{clock, directory, small};
+use crate::setup::{clock, directory, files, maintain, small};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -246,4 +249,175 @@ fn the_window_is_fixed_at_completion_and_a_restart_changes_nothing() {
     }
     clock.advance(10 * SECOND);
     assert_eq!(started(store.begin("a").unwrap()).attempt(), 1);
+}
+
+/// commonwarexyz/monorepo#4260: an entry was taken because its range lay within bounds, and the
+/// bytes there were another record's, with a checksum that was right for them.
+#[test]
+fn a_record_that_lies_where_another_one_belongs_is_never_that_ones() {
+    for closes in [false, true] {
+        let (directory, clock) = (directory(), clock());
+        let store = open(directory.path(), &clock);
+        let keys = ["first key", "other key"];
+        // Equal lengths, so that each record would fit in the other's place.
+        assert!(store.check_and_set(keys[0], "outcome of first").unwrap().is_new());
+        assert!(store.check_and_set(keys[1], "outcome of other").unwrap().is_new());
+        if closes {
+            store.close().unwrap();
+        } else {
+            drop(store);
+        }
+        let file = files(directory.path(), ".seg").remove(0);
+        let bytes = std::fs::read(&file).unwrap();
+        let place = |key: &str| {
+            let found = bytes.windows(key.len()).position(|window| window == key.as_bytes());
+            found.unwrap()
+        };
+        let [first, other] = keys.map(place);
+        assert_eq!((other - first) % 16, 0);
+        let length = other - first;
+        // The payloads alone, and the records with their headers.
+        for from in [0, 16] {
+            let mut swapped = bytes.clone();
+            let (low, high) = (first - from, other - from);
+            swapped.copy_within(high..high + length, low);
+            swapped[high..high + length].copy_from_slice(&bytes[low..low + length]);
+            std::fs::write(&file, &swapped).unwrap();
+            let Ok(store) = small().clock(clock.clone()).open(directory.path()) else { continue };
+            for (key, own) in keys.iter().zip(["outcome of first", "outcome of other"]) {
+                match store.get(key) {
+                    Ok(Some(record)) => assert_eq!(record.outcome(), own.as_bytes()),
+                    Ok(None) => assert!(!closes, "sealed and forgotten"),
+                    Err(error) => assert!(matches!(error, Error::Corrupt { .. }), "{error}"),
+                }
+            }
+            drop(store);
+            std::fs::write(&file, &bytes).unwrap();
+        }
+    }
+}
+
+/// cqlite#1398, chrislessard/LSM-Tree#4: what was kept beside the data to answer faster had a
+/// flipped bit, or was empty after a restart, and known keys were not found. Nothing but the lists
+/// of sealed segments is kept beside the data here.
+#[test]
+fn no_file_beside_the_data_can_make_a_known_key_new() {
+    let (directory, clock) = (directory(), clock());
+    let store = open(directory.path(), &clock);
+    for number in 0..200_u64 {
+        assert!(store.insert(number.to_le_bytes()).unwrap());
+    }
+    store.close().unwrap();
+    let run = files(directory.path(), ".run").remove(0);
+    let bytes = std::fs::read(&run).unwrap();
+    let mut damaged: Vec<Vec<u8>> = (0..bytes.len())
+        .step_by(37)
+        .map(|at| {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            flipped
+        })
+        .collect();
+    damaged.extend([Vec::new(), bytes[..bytes.len() / 2].to_vec(), vec![0; bytes.len()]]);
+    for bytes in damaged {
+        std::fs::write(&run, bytes).unwrap();
+        let store = open(directory.path(), &clock);
+        assert!((0..200_u64).all(|number| !store.insert(number.to_le_bytes()).unwrap()));
+        assert_eq!(store.recovery().runs_rebuilt, 1);
+        store.close().unwrap();
+    }
+}
+
+/// pelikan-io/pelikan#68, #137: one way to write stored another end than the others; and a time in
+/// seconds was compared with one in milliseconds.
+#[test]
+fn every_way_to_record_a_key_gives_it_the_same_end() {
+    let (directory, clock) = (directory(), clock());
+    let store = brief(directory.path(), &clock);
+    let policy = Policy { retention: Some(MINUTE.into()), ..Policy::default() };
+    let space = store.namespace("n", policy).unwrap();
+    let lease = || started(store.begin("lease").unwrap());
+    let options = CheckOptions::new().retention(MINUTE);
+    let begin = BeginOptions::new().retention(MINUTE);
+    let now = Timestamp::from_millis(clock.now().as_millis());
+    let mut answers = Answers::new();
+    assert!(store.insert("insert").unwrap());
+    assert!(store.check_and_set("check", "x").unwrap().is_new());
+    assert!(store.check_and_set_for("for", "x", MINUTE).unwrap().is_new());
+    assert!(store.check_and_set_with("with", "x", options).unwrap().is_new());
+    assert!(store.check_and_set_sent("sent", "x", now).unwrap().is_new());
+    store.check_and_set_many(&[("many", "x")], &mut answers).unwrap();
+    lease().complete("x").unwrap();
+    started(store.begin_with("failed", begin).unwrap()).fail("x").unwrap();
+    let token = started(store.begin("by").unwrap()).version();
+    store.complete_by("by", token, "x").unwrap();
+    started(store.begin("resolved").unwrap()).release(None).unwrap();
+    assert!(store.resolve("resolved", "x").unwrap());
+    started(store.begin("taken over").unwrap()).release(None).unwrap();
+    assert!(store.check_and_set("taken over", "x").unwrap().is_new());
+    store.run("run", BeginOptions::new(), |_| Ok::<_, ()>("x")).unwrap();
+    let mut begun = Vec::new();
+    store.begin_many(&["begun many"], BeginOptions::new(), &mut begun).unwrap();
+    let mut work: Vec<_> = begun.into_iter().filter_map(Begin::started).map(|l| (l, "x")).collect();
+    store.complete_many(&mut work).unwrap();
+    drop(started(store.begin("in progress").unwrap()));
+    assert!(space.insert("insert").unwrap());
+    space.check_and_set_many(&[("many", "x")], &mut answers).unwrap();
+    started(space.begin("lease").unwrap()).complete("x").unwrap();
+    let check = |store: &Store, space: &Namespace, known: usize| {
+        let mut count = 0;
+        for found in store.scan(Scan::new()).chain(space.scan(Scan::new())) {
+            let (key, meta) = found.unwrap();
+            let end = meta.expires.unwrap().as_millis() - now.as_millis();
+            assert_eq!(end, 60_000, "{}", String::from_utf8_lossy(&key));
+            count += 1;
+        }
+        assert_eq!(count, known);
+    };
+    check(&store, &space, 17);
+    drop((space, work));
+    drop(store);
+    let store = brief(directory.path(), &clock);
+    let space = store.namespace("n", policy).unwrap();
+    clock.advance(MINUTE - Duration::from_millis(1));
+    check(&store, &space, 17);
+    clock.advance(Duration::from_millis(1));
+    check(&store, &space, 0);
+}
+
+/// redpanda-data/redpanda#3039, #22670: that a request was new because its memory had ended could
+/// not be told from one never seen.
+#[test]
+fn keys_that_had_been_known_are_told_from_those_never_seen_while_a_trace_of_them_is_left() {
+    let (directory, clock) = (directory(), clock());
+    let mut store = brief(directory.path(), &clock);
+    let space = store.namespace("n", Policy::default()).unwrap();
+    for key in ["checked", "begun", "again"] {
+        assert!(store.insert(key).unwrap() && space.insert(key).unwrap());
+    }
+    drop(space);
+    clock.advance(MINUTE);
+    for reopened in [false, true] {
+        let space = store.namespace("n", Policy::default()).unwrap();
+        assert!(store.insert("never seen").unwrap() != reopened);
+        assert_eq!((store.stats().expired, space.stats().expired), (0, 0));
+        let key = if reopened { "again" } else { "checked" };
+        assert!(store.insert(key).unwrap() && !store.insert(key).unwrap());
+        assert!(space.insert(key).unwrap());
+        assert_eq!((store.stats().expired, space.stats().expired), (2, 1));
+        if !reopened {
+            drop(started(store.begin("begun").unwrap()));
+            assert!(store.insert("removed").unwrap() && store.remove("removed").unwrap());
+            assert!(store.insert("removed").unwrap());
+            assert_eq!(store.stats().expired, 3);
+        }
+        drop(space);
+        drop(store);
+        store = brief(directory.path(), &clock);
+    }
+    // Without a trace they are like any other.
+    clock.advance(10 * MINUTE);
+    maintain(&store);
+    assert!(store.insert("checked").unwrap());
+    assert_eq!(store.stats().expired, 0);
 }

@@ -29,6 +29,7 @@ const LAYERS: &[&[&str]] = &[
         "sys",
         "fingerprint",
         "meta",
+        "options",
         "policy",
         "scope",
     ],
@@ -53,7 +54,7 @@ const LAYERS: &[&[&str]] = &[
 /// Imports allowed within one layer: the module, and the neighbours it may use.
 const BESIDE: &[(&str, &[&str])] = &[
     ("answers", &["error", "outcome", "record", "sys", "time", "version"]),
-    ("config", &["error", "key", "outcome", "time"]),
+    ("config", &["error", "key", "outcome", "policy", "time"]),
     ("begin", &["lease"]),
     ("calls", &["store", "begin", "lease"]),
     ("key", &["error"]),
@@ -61,8 +62,9 @@ const BESIDE: &[(&str, &[&str])] = &[
     ("namespace", &["store", "begin", "calls", "lease", "run", "scan"]),
     ("policy", &["error", "fingerprint", "time"]),
     ("run", &["store", "begin", "calls", "lease"]),
+    ("options", &["error", "policy", "time"]),
     ("outcome", &["error", "sys"]),
-    ("record", &["error", "fingerprint", "meta", "outcome", "time", "version"]),
+    ("record", &["error", "fingerprint", "meta", "outcome", "sys", "time", "version"]),
     ("scan", &["store"]),
     ("stats", &["error", "time", "version"]),
     ("store", &["maintainer", "inspect"]),

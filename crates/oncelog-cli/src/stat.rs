@@ -36,6 +36,7 @@ fn human(arguments: &InspectArgs, report: &StatReport) -> String {
         grouped(report.disk_bytes),
         grouped(report.segments.len() as u64),
     );
+    namespaces(&mut text, report);
     if report.segments.is_empty() {
         return text;
     }
@@ -46,6 +47,19 @@ fn human(arguments: &InspectArgs, report: &StatReport) -> String {
         row(&mut text, &cells(segment));
     }
     text
+}
+
+/// What each namespace held when the store wrote it down last.
+fn namespaces(text: &mut String, report: &StatReport) {
+    if report.namespaces.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n{:>13}  {:>15}  {:<20}  namespace", "keys", "bytes", "created");
+    for one in &report.namespaces {
+        let (keys, bytes) = (grouped(one.keys), grouped(one.bytes));
+        let (created, name) = (time(one.created), one.name.escape_debug());
+        let _ = writeln!(text, "{keys:>13}  {bytes:>15}  {created:<20}  {name}");
+    }
 }
 
 fn cells(segment: &SegmentStat) -> [String; 6] {
@@ -81,6 +95,18 @@ fn json(report: &StatReport) -> Value {
             })
         })
         .collect();
+    let namespaces: Vec<Value> = report
+        .namespaces
+        .iter()
+        .map(|one| {
+            json!({
+                "name": one.name,
+                "created_ms": one.created.as_millis(),
+                "keys": one.keys,
+                "bytes": one.bytes,
+            })
+        })
+        .collect();
     json!({
         "store_id": report.store_id,
         "format_version": report.format_version,
@@ -88,6 +114,7 @@ fn json(report: &StatReport) -> Value {
         "created_ms": report.created.as_millis(),
         "in_use": report.in_use,
         "disk_bytes": report.disk_bytes,
+        "namespaces": namespaces,
         "segments": segments,
     })
 }

@@ -13,8 +13,8 @@ use crate::engine::begin::Begun;
 use crate::engine::bench::{Bench, MINUTE};
 use crate::engine::finish::Ending;
 use crate::engine::models::{bench, part, together};
-use crate::engine::plain::Kept;
 use crate::error::Result;
+use crate::options::CheckOptions;
 use crate::policy::{AbandonPolicy, BeginOptions, Policy};
 use crate::record::{Own, Record};
 use crate::sys::sync_model::check;
@@ -143,7 +143,7 @@ impl Scene {
                 answer(&engine.with_key(None, KEY, |full| engine.remove(full, Some(token), now)))
             }
             Check => {
-                let kept = Kept { lifetime_ms: 10 * MINUTE, outcome_ms: 0, sent_at: None };
+                let kept = Policy::DEFAULT.kept(&CheckOptions::new(), 10 * MINUTE).unwrap();
                 told(engine.with_key(None, KEY, |full| {
                     engine.check_full(full, outcome, kept, now, &mut Own)
                 }))

@@ -23,6 +23,27 @@ fn stat_tells_what_a_store_consists_of() {
 }
 
 #[test]
+fn stat_tells_what_each_namespace_holds() {
+    let place = Place::new();
+    let path = place.text("store");
+    let store = oncelog::Store::open(&path).unwrap();
+    for (name, keys) in [("mails", 3), ("pay\nments", 2)] {
+        let space = store.namespace(name, oncelog::Policy::default()).unwrap();
+        (0..keys).for_each(|key: u64| assert!(space.insert(key.to_le_bytes()).unwrap()));
+        assert!(space.remove(0_u64.to_le_bytes()).unwrap());
+    }
+    store.close().unwrap();
+    let text = String::from_utf8(run(&["stat", &path]).quiet_success()).unwrap();
+    assert!(text.contains("mails\n") && text.contains("pay\\nments\n"), "{text}");
+    let stat = json(&["stat", &path, "--format", "json"]);
+    let spaces = stat["namespaces"].as_array().unwrap();
+    let keys: Vec<_> = spaces.iter().map(|one| one["keys"].as_u64().unwrap()).collect();
+    assert_eq!(keys, [2, 1]);
+    assert_eq!(spaces[1]["name"], "pay\nments");
+    assert!(spaces[0]["bytes"].as_u64() > spaces[1]["bytes"].as_u64());
+}
+
+#[test]
 fn verify_counts_the_records_of_a_sound_store() {
     let place = Place::new();
     let store = place.text("store");

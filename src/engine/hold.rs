@@ -1,0 +1,76 @@
+//! What a key's records hold in its namespace, from one record to the next and from copy to copy.
+//!
+//! Everything here happens under the lock of the key's stripe.
+
+use crate::engine::Engine;
+use crate::engine::claim::{Before, FullKey, Next};
+use crate::error::Result;
+use crate::format::location::Location;
+use crate::format::record::Kind;
+use crate::format::state::STATE_BYTES;
+use crate::log::Found;
+use crate::log::holdings::Held;
+use crate::log::view::RecordView;
+
+/// What a key holds in its namespace before its next record, and what was taken for that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken {
+    /// Zero for a key outside of any.
+    pub(crate) space: u32,
+    pub(crate) before: Held,
+    /// Nothing where the key is not new.
+    pub(crate) most: Held,
+}
+
+impl Engine {
+    /// Takes room in its namespace for a key that is new there.
+    pub(crate) fn take_held(
+        &self,
+        full: FullKey<'_>,
+        before: &Before<'_>,
+        next: &Next<'_>,
+    ) -> Result<Taken> {
+        let Some(space) = full.space() else { return Ok(Taken::default()) };
+        let held = before.record.map_or(Held::NONE, |view| Held::by(&view.header));
+        if held != Held::NONE || next.kind == Kind::Removed {
+            return Ok(Taken { space, before: held, most: Held::NONE });
+        }
+        let state = if next.state.is_some() { STATE_BYTES } else { 0 };
+        let lengths = (full.bytes.len() as u64, (state + next.outcome.len()) as u64);
+        let most = Held::at_most(next.kind, lengths.0, lengths.1);
+        self.log
+            .holdings
+            .take(space, most, next.room)
+            .inspect_err(|_| self.count_in_space(space, |counters| &counters.refused))?;
+        Ok(Taken { space, before: held, most })
+    }
+
+    /// Counts what the key's new record holds in place of what was taken for it or held before.
+    pub(crate) fn settle_held(
+        &self,
+        taken: &Taken,
+        before: &Before<'_>,
+        location: Location,
+        view: &RecordView<'_>,
+    ) {
+        if taken.space == 0 {
+            return;
+        }
+        let (holdings, after) = (&self.log.holdings, Held::by(&view.header));
+        let counted = if taken.most == Held::NONE { taken.before } else { taken.most };
+        holdings.replace(taken.space, counted, after);
+        holdings.put(taken.space, location.chunk(), after);
+        if let Some(old) = before.location {
+            holdings.take_away(taken.space, old.chunk(), taken.before);
+        }
+    }
+
+    /// Counts what a key's record holds in its namespace where the copy lies.
+    pub(crate) fn move_held(&self, view: &RecordView<'_>, from: Location, to: Location) {
+        let (Some(space), Found::Record(copy)) = (view.space(), self.log.view(to)) else { return };
+        let (before, after) = (Held::by(&view.header), Held::by(&copy.header));
+        self.log.holdings.take_away(space, from.chunk(), before);
+        self.log.holdings.put(space, to.chunk(), after);
+        self.log.holdings.replace(space, before, after);
+    }
+}
