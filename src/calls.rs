@@ -89,11 +89,12 @@ impl Claims<'_> {
         &self,
         key: &[u8],
         outcome: &[u8],
-        sent_at: Option<Timestamp>,
+        (ttl, sent_at): (Option<Ttl>, Option<Timestamp>),
         receive: &mut impl Receive,
     ) -> Result<bool> {
         let store_lifetime = self.engine.lifetime();
-        let lifetime_ms = self.policy.retention.map_or(Ok(store_lifetime), Ttl::millis)?;
+        let lifetime = ttl.or(self.policy.retention);
+        let lifetime_ms = lifetime.map_or(Ok(store_lifetime), Ttl::millis)?;
         let outcome_ms = self.policy.outcome_millis(lifetime_ms)?;
         let kept = Kept { lifetime_ms, outcome_ms, sent_at };
         let now = self.engine.clock.now();
@@ -108,6 +109,19 @@ impl Claims<'_> {
     pub(crate) fn remove(&self, key: &[u8], version: Option<Version>) -> Result<bool> {
         let now = self.engine.clock.now();
         self.with_key(key, |full| self.engine.remove(full, version, now))
+    }
+
+    pub(crate) fn set_if(
+        &self,
+        key: &[u8],
+        expected: Option<Version>,
+        outcome: &[u8],
+        ttl: Option<Ttl>,
+    ) -> Result<Option<Version>> {
+        let default_ms = self.policy.retention.map_or(Ok(self.engine.lifetime()), Ttl::millis)?;
+        let lifetimes = (ttl.map(Ttl::millis).transpose()?, default_ms);
+        let now = self.engine.clock.now();
+        self.with_key(key, |full| self.engine.set_if(full, expected, outcome, lifetimes, now))
     }
 }
 
@@ -146,7 +160,7 @@ impl Store {
         sent: Timestamp,
     ) -> Result<Check> {
         let mut check = Check::New;
-        self.claims().check(key.as_ref(), outcome.as_ref(), Some(sent), &mut check)?;
+        self.claims().check(key.as_ref(), outcome.as_ref(), (None, Some(sent)), &mut check)?;
         Ok(check)
     }
 
@@ -307,6 +321,50 @@ impl Store {
     /// As [`Store::get`].
     pub fn peek(&self, key: impl AsRef<[u8]>) -> Result<Option<Meta>> {
         self.claims().peek(key.as_ref())
+    }
+
+    /// Sets the key's outcome if its version is the expected one, or if nothing is known of the key
+    /// where `None` is expected; the version of the new outcome, or `None` if it was not set.
+    ///
+    /// Atomic: of any number of callers who expect one version, one is answered with a version. A
+    /// key that somebody has begun and not ended is not set. With `ttl` the key is remembered for
+    /// that long from now on, but no shorter than it was to be; without, it ends when it would have
+    /// ended, and a new one after the store's lifetime.
+    ///
+    /// Read, compute, set, and begin anew if it was not set: then no change is lost, and none is
+    /// made upon an outcome that was not the latest. Versions never come again, so that holds also
+    /// for a key that was removed and recorded anew in between.
+    ///
+    /// ```
+    /// use oncelog::Store;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::open(directory.path())?;
+    /// let packed = store.set_if("order-42", None, "packed", None)?;
+    /// assert!(packed.is_some());
+    /// assert!(store.set_if("order-42", packed, "sent", None)?.is_some());
+    /// assert!(store.set_if("order-42", packed, "lost", None)?.is_none());
+    /// assert_eq!(store.get("order-42")?.ok_or("known")?.outcome(), b"sent");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Store::check_and_set_for`], without those of leases. After any error the key is as it
+    /// was.
+    pub fn set_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<Version>,
+        outcome: impl AsRef<[u8]>,
+        ttl: Option<Ttl>,
+    ) -> Result<Option<Version>> {
+        self.claims().set_if(key.as_ref(), expected, outcome.as_ref(), ttl)
+    }
+
+    /// The store's time: what its records are created and expire by. Never runs backwards.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.engine().clock.now()
     }
 
     /// As [`Store::remove`], if the key's version is still [`Meta::version`] as it was peeked.

@@ -17,7 +17,7 @@ use crate::run::{Run, RunError};
 use crate::scan::{Scan, Scanned};
 use crate::stats::NamespaceStats;
 use crate::store::Store;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, Ttl};
 use crate::version::Version;
 
 /// Keys under a name and a policy of their own, in the same store.
@@ -95,7 +95,22 @@ impl Namespace {
     /// As there.
     pub fn check_and_set(&self, key: impl AsRef<[u8]>, outcome: impl AsRef<[u8]>) -> Result<Check> {
         let mut check = Check::New;
-        self.claims().check(key.as_ref(), outcome.as_ref(), None, &mut check)?;
+        self.claims().check(key.as_ref(), outcome.as_ref(), (None, None), &mut check)?;
+        Ok(check)
+    }
+
+    /// As [`Store::check_and_set_for`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_and_set_for(
+        &self,
+        key: impl AsRef<[u8]>,
+        outcome: impl AsRef<[u8]>,
+        ttl: impl Into<Ttl>,
+    ) -> Result<Check> {
+        let (mut check, when) = (Check::New, (Some(ttl.into()), None));
+        self.claims().check(key.as_ref(), outcome.as_ref(), when, &mut check)?;
         Ok(check)
     }
 
@@ -111,7 +126,7 @@ impl Namespace {
         sent: Timestamp,
     ) -> Result<Check> {
         let mut check = Check::New;
-        self.claims().check(key.as_ref(), outcome.as_ref(), Some(sent), &mut check)?;
+        self.claims().check(key.as_ref(), outcome.as_ref(), (None, Some(sent)), &mut check)?;
         Ok(check)
     }
 
@@ -120,7 +135,7 @@ impl Namespace {
     /// # Errors
     /// As there.
     pub fn insert(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.claims().check(key.as_ref(), &[], None, &mut Ignore)
+        self.claims().check(key.as_ref(), &[], (None, None), &mut Ignore)
     }
 
     /// As [`Store::get`].
@@ -155,6 +170,26 @@ impl Namespace {
     /// As there.
     pub fn remove_if(&self, key: impl AsRef<[u8]>, version: Version) -> Result<bool> {
         self.claims().remove(key.as_ref(), Some(version))
+    }
+
+    /// As [`Store::set_if`]; a new key has the retention of the policy where no `ttl` is given.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<Version>,
+        outcome: impl AsRef<[u8]>,
+        ttl: Option<Ttl>,
+    ) -> Result<Option<Version>> {
+        self.claims().set_if(key.as_ref(), expected, outcome.as_ref(), ttl)
+    }
+
+    /// As [`Store::now`].
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.store.now()
     }
 
     /// As [`Store::begin`], under the policy.

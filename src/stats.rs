@@ -21,6 +21,8 @@ pub struct Stats {
     pub checks_duplicate: u64,
     /// Live records removed since opening.
     pub removals: u64,
+    /// Outcomes set by version since opening.
+    pub sets: u64,
     /// Leases given out since opening.
     pub leases_started: u64,
     /// Keys completed or resolved since opening.
@@ -56,6 +58,8 @@ pub struct NamespaceStats {
     pub checks_duplicate: u64,
     /// Keys removed.
     pub removals: u64,
+    /// Outcomes set by version.
+    pub sets: u64,
     /// Leases given out.
     pub leases_started: u64,
     /// Keys completed or resolved.

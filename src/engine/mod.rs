@@ -28,6 +28,7 @@ pub(crate) mod plain;
 pub(crate) mod recover;
 pub(crate) mod remove;
 pub(crate) mod scan;
+mod set_if;
 pub(crate) mod waiters;
 pub(crate) mod wake;
 
@@ -96,6 +97,7 @@ struct Counters {
     new: AtomicU64,
     duplicate: AtomicU64,
     removed: AtomicU64,
+    set: AtomicU64,
     started: AtomicU64,
     completed: AtomicU64,
     failed: AtomicU64,
@@ -136,6 +138,7 @@ impl Engine {
             checks_new: of(&counters.new),
             checks_duplicate: of(&counters.duplicate),
             removals: of(&counters.removed),
+            sets: of(&counters.set),
             leases_started: of(&counters.started),
             leases_completed: of(&counters.completed),
             leases_failed: of(&counters.failed),
@@ -160,6 +163,7 @@ impl Engine {
             checks_new: sum(|counters| &counters.new),
             checks_duplicate: sum(|counters| &counters.duplicate),
             removals: sum(|counters| &counters.removed),
+            sets: sum(|counters| &counters.set),
             leases_started: sum(|counters| &counters.started),
             leases_completed: sum(|counters| &counters.completed),
             leases_failed: sum(|counters| &counters.failed),

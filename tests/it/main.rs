@@ -24,6 +24,7 @@ mod race;
 mod regressions;
 mod retention;
 mod semantics;
+mod set_if;
 mod setup;
 mod wait;
 mod wreck;
