@@ -26,6 +26,8 @@ pub(crate) enum Ending<'a> {
     Release(u64),
     /// Held for so many milliseconds from now on.
     Renew(u64),
+    /// The same, with the point that the work has come to.
+    Checkpoint(u64, &'a [u8]),
 }
 
 /// What was recorded.
@@ -47,8 +49,9 @@ impl Engine {
         ending: Ending<'_>,
         now: Timestamp,
     ) -> Result<Written> {
-        if let Ending::Complete(outcome) | Ending::Fail(outcome) = ending {
-            self.config.limits.check_outcome(outcome)?;
+        if let Ending::Complete(bytes) | Ending::Fail(bytes) | Ending::Checkpoint(_, bytes) = ending
+        {
+            self.config.limits.check_outcome(bytes)?;
         }
         let mut stripe = self.index.lock(full.hash);
         self.health.check_writable()?;
@@ -59,7 +62,7 @@ impl Engine {
         }
         let written = self.end(&mut stripe, full, (&Before::of(&lookup), &known), ending, now)?;
         drop(stripe);
-        if !matches!(ending, Ending::Renew(_)) {
+        if !matches!(ending, Ending::Renew(_) | Ending::Checkpoint(..)) {
             self.waiters.wake(full.hash);
         }
         Ok(written)
@@ -104,6 +107,11 @@ impl Engine {
         ending: Ending<'_>,
         now: Timestamp,
     ) -> Result<Written> {
+        // What neither ends the work nor says how far it is leaves the point where it was.
+        let point = match ending {
+            Ending::Release(_) | Ending::Renew(_) => known.point(),
+            _ => Vec::new(),
+        };
         let (kind, outcome, deadline, counter): (_, _, _, fn(&Counters) -> &AtomicU64) =
             match ending {
                 Ending::Complete(outcome) => {
@@ -113,10 +121,13 @@ impl Engine {
                     (Kind::Failed, outcome, Timestamp::default(), |counters| &counters.failed)
                 }
                 Ending::Release(after) => {
-                    (Kind::Released, &[][..], expiry(now, after), |counters| &counters.released)
+                    (Kind::Released, &point[..], expiry(now, after), |counters| &counters.released)
                 }
                 Ending::Renew(lease) => {
-                    (Kind::Started, &[][..], expiry(now, lease), |counters| &counters.renewed)
+                    (Kind::Started, &point[..], expiry(now, lease), |counters| &counters.renewed)
+                }
+                Ending::Checkpoint(lease, point) => {
+                    (Kind::Started, point, expiry(now, lease), |counters| &counters.renewed)
                 }
             };
         let state = State { deadline, token: Some(known.version()), ..known.state };

@@ -19,6 +19,7 @@ mod lease;
 mod lifetimes;
 mod namespaces;
 mod places;
+mod points;
 mod protocol;
 mod race;
 mod regressions;
