@@ -34,11 +34,11 @@ fn no_increment_of_a_counter_is_lost_between_threads() {
     };
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..500).for_each(|_| increment()));
+            scope.spawn(|| (0..20_000).for_each(|_| increment()));
         }
     });
-    assert_eq!(outcome(&store, "counter").unwrap(), 2_000_u64.to_le_bytes());
-    assert_eq!(store.stats().sets, 2_000);
+    assert_eq!(outcome(&store, "counter").unwrap(), 80_000_u64.to_le_bytes());
+    assert_eq!(store.stats().sets, 80_000);
 }
 
 #[test]
