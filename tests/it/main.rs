@@ -22,6 +22,7 @@ mod places;
 mod points;
 mod protocol;
 mod race;
+mod recipes;
 mod regressions;
 mod retention;
 mod semantics;
