@@ -10,4 +10,5 @@
 
 mod keys;
 
+pub mod nonce;
 pub mod token;
