@@ -10,5 +10,6 @@
 
 mod keys;
 
+pub mod debounce;
 pub mod nonce;
 pub mod token;
