@@ -12,4 +12,5 @@ mod keys;
 
 pub mod debounce;
 pub mod nonce;
+pub mod state;
 pub mod token;

@@ -2,6 +2,7 @@
 
 mod debounce;
 mod nonce;
+mod state;
 mod token;
 
 use std::sync::Barrier;
