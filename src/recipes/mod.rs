@@ -12,5 +12,6 @@ mod keys;
 
 pub mod debounce;
 pub mod nonce;
+pub mod sequence;
 pub mod state;
 pub mod token;

@@ -2,6 +2,7 @@
 
 mod debounce;
 mod nonce;
+mod sequence;
 mod state;
 mod token;
 
