@@ -10,6 +10,7 @@
 
 mod keys;
 
+pub mod budget;
 pub mod debounce;
 pub mod nonce;
 pub mod sequence;
