@@ -11,6 +11,7 @@
 mod keys;
 
 pub mod budget;
+pub mod checkpoint;
 pub mod debounce;
 pub mod nonce;
 pub mod sequence;

@@ -1,6 +1,7 @@
 //! The recipes: each one's known failure, between threads, over crashes, and against a model.
 
 mod budget;
+mod checkpoint;
 mod debounce;
 mod nonce;
 mod sequence;
