@@ -13,6 +13,7 @@ mod keys;
 pub mod budget;
 pub mod checkpoint;
 pub mod debounce;
+pub mod fence;
 pub mod nonce;
 pub mod sequence;
 pub mod state;

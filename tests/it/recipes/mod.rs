@@ -3,6 +3,7 @@
 mod budget;
 mod checkpoint;
 mod debounce;
+mod fence;
 mod nonce;
 mod sequence;
 mod state;
