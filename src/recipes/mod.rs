@@ -13,6 +13,8 @@ mod keys;
 pub mod budget;
 pub mod checkpoint;
 pub mod debounce;
+#[cfg(feature = "digest")]
+pub mod digest;
 pub mod fence;
 pub mod nonce;
 pub mod sequence;

@@ -3,6 +3,8 @@
 mod budget;
 mod checkpoint;
 mod debounce;
+#[cfg(feature = "digest")]
+mod digest;
 mod fence;
 mod nonce;
 mod sequence;
