@@ -17,6 +17,7 @@ pub mod debounce;
 pub mod digest;
 pub mod fence;
 pub mod nonce;
+pub mod schedule;
 pub mod sequence;
 pub mod state;
 pub mod token;

@@ -7,6 +7,7 @@ mod debounce;
 mod digest;
 mod fence;
 mod nonce;
+mod schedule;
 mod sequence;
 mod state;
 mod token;
