@@ -10,6 +10,7 @@
 
 mod keys;
 
+pub mod audit;
 pub mod budget;
 pub mod checkpoint;
 pub mod debounce;

@@ -1,5 +1,6 @@
 //! The recipes: each one's known failure, between threads, over crashes, and against a model.
 
+mod audit;
 mod budget;
 mod checkpoint;
 mod debounce;
