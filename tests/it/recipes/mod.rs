@@ -1,5 +1,6 @@
 //! The recipes: each one's known failure, between threads, over crashes, and against a model.
 
+mod apart;
 mod audit;
 mod budget;
 mod checkpoint;
@@ -7,6 +8,7 @@ mod debounce;
 #[cfg(feature = "digest")]
 mod digest;
 mod fence;
+mod killed;
 mod nonce;
 mod schedule;
 mod sequence;
