@@ -41,6 +41,8 @@ mod lease_tests;
 #[cfg(test)]
 mod room_tests;
 #[cfg(test)]
+mod set_if_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
