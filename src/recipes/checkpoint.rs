@@ -9,7 +9,8 @@
 //!
 //! Costs: a record for a step, with its state. Limits: a crash between a step's effect and its
 //! point repeats that one step, so pass [`Step::version`] and the step's number on, or let the
-//! effect bear being repeated. A step should take less than the lease; its point renews it.
+//! effect bear being repeated. A step takes less than the lease, or renews it ([`Step::renew`]);
+//! its point renews it too.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::begin::{Begin, InProgress};
 use crate::error::{Error, Result};
 use crate::fingerprint::{FINGERPRINT_BYTES, Fingerprint};
 use crate::lease::Lease;
+use crate::namespace::Namespace;
 use crate::policy::{BeginOptions, Policy};
 use crate::recipes::keys::{Keys, split_u64};
 use crate::store::Store;
@@ -70,6 +72,7 @@ pub enum Resume {
 #[must_use = "dropping a job keeps others waiting until its lease is over"]
 pub struct Job {
     lease: Lease,
+    namespace: Namespace,
     length: Duration,
     reached: Point,
     /// Steps of this run that the program has come by, and the digest of their names.
@@ -99,6 +102,15 @@ impl Step<'_> {
     #[must_use]
     pub fn version(&self) -> Version {
         self.job.lease.version()
+    }
+
+    /// Holds the job for the length of its lease from now on: for a step that takes longer.
+    ///
+    /// # Errors
+    /// As [`Lease::renew`]. After [`Error::LeaseLost`] another holder has the job: stop.
+    pub fn renew(&self) -> Result<()> {
+        let job = self.job;
+        job.namespace.renew_by(job.lease.key(), job.lease.version(), job.length)
     }
 }
 
@@ -203,7 +215,8 @@ impl Jobs {
                     None => Point::start(),
                 };
                 let passed = (0, Fingerprint::of(b""));
-                Resume::Started(Job { lease, length: self.lease, reached, passed })
+                let namespace = self.keys.namespace().clone();
+                Resume::Started(Job { lease, namespace, length: self.lease, reached, passed })
             }
             Begin::InProgress(other) => Resume::InProgress(other),
             Begin::Completed(record) => Resume::Done(record.outcome().to_vec()),

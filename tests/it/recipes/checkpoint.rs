@@ -135,6 +135,26 @@ fn a_step_that_fails_can_be_taken_again_and_a_forgotten_job_begins_at_the_start(
 }
 
 #[test]
+fn a_long_step_that_renews_its_lease_keeps_its_job_and_its_point() {
+    let (directory, clock) = (directory(), clock());
+    let store = open(directory.path(), &clock);
+    let mut job = started(jobs(&store).resume("42").unwrap());
+    job.step("charge", |_| Ok::<_, Error>("receipt")).unwrap();
+    let long = job.step("book", |step| {
+        for _ in 0..5 {
+            clock.advance(LEASE - SECOND);
+            step.renew()?;
+            assert!(matches!(jobs(&store).resume("42")?, Resume::InProgress(_)));
+        }
+        clock.advance(LEASE);
+        let next = started(jobs(&store).resume("42")?);
+        assert_eq!((next.steps_done(), next.state()), (1, &b"receipt"[..]));
+        step.renew().map(|()| "seat 7")
+    });
+    assert!(matches!(long, Err(StepError::Work(Error::LeaseLost))), "{long:?}");
+}
+
+#[test]
 fn of_callers_at_once_one_has_the_job() {
     let directory = directory();
     let store = small().open(directory.path()).unwrap();
