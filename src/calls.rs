@@ -16,7 +16,7 @@ use crate::options::CheckOptions;
 use crate::policy::{BeginOptions, Policy, lease_millis};
 use crate::record::Receive;
 use crate::store::Store;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, Ttl};
 use crate::version::Version;
 
 /// The keys of one namespace, or those outside of any, under a policy.
@@ -115,6 +115,19 @@ impl Claims<'_> {
     pub(crate) fn remove(&self, key: &[u8], version: Option<Version>) -> Result<bool> {
         let now = self.engine.clock.now();
         self.with_key(key, |full| self.engine.remove(full, version, now))
+    }
+
+    pub(crate) fn set_if(
+        &self,
+        key: &[u8],
+        expected: Option<Version>,
+        outcome: &[u8],
+        ttl: Option<Ttl>,
+    ) -> Result<Option<Version>> {
+        let kept = self.policy.kept(&CheckOptions::new(), self.engine.lifetime())?;
+        let terms = (ttl.map(Ttl::millis).transpose()?, kept);
+        let now = self.engine.clock.now();
+        self.with_key(key, |full| self.engine.set_if(full, expected, outcome, terms, now))
     }
 }
 
@@ -326,6 +339,50 @@ impl Store {
     /// As [`Store::get`].
     pub fn peek(&self, key: impl AsRef<[u8]>) -> Result<Option<Meta>> {
         self.claims().peek(key.as_ref())
+    }
+
+    /// Sets the key's outcome if its version is the expected one, or if nothing is known of the key
+    /// where `None` is expected; the version of the new outcome, or `None` if it was not set.
+    ///
+    /// Atomic: of any number of callers who expect one version, one is answered with a version. A
+    /// key that somebody has begun and not ended is not set. With `ttl` the key is remembered for
+    /// that long from now on, but no shorter than it was to be; without, it ends when it would have
+    /// ended, and a new one after the store's lifetime.
+    ///
+    /// Read, compute, set, and begin anew if it was not set: then no change is lost, and none is
+    /// made upon an outcome that was not the latest. Versions never come again, so that holds also
+    /// for a key that was removed and recorded anew in between.
+    ///
+    /// ```
+    /// use oncelog::Store;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::open(directory.path())?;
+    /// let packed = store.set_if("order-42", None, "packed", None)?;
+    /// assert!(packed.is_some());
+    /// assert!(store.set_if("order-42", packed, "sent", None)?.is_some());
+    /// assert!(store.set_if("order-42", packed, "lost", None)?.is_none());
+    /// assert_eq!(store.get("order-42")?.ok_or("known")?.outcome(), b"sent");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Store::check_and_set_for`], without those of leases. After any error the key is as it
+    /// was.
+    pub fn set_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<Version>,
+        outcome: impl AsRef<[u8]>,
+        ttl: Option<Ttl>,
+    ) -> Result<Option<Version>> {
+        self.claims().set_if(key.as_ref(), expected, outcome.as_ref(), ttl)
+    }
+
+    /// The store's time: what its records are created and expire by. Never runs backwards.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.engine().clock.now()
     }
 
     /// As [`Store::remove`], if the key's version is still [`Meta::version`] as it was peeked.

@@ -9,6 +9,9 @@ pub mod format {}
 #[doc = include_str!("../docs/semantics.md")]
 pub mod semantics {}
 
+#[doc = include_str!("../docs/recipes.md")]
+pub mod recipes {}
+
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
 

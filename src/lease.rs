@@ -101,6 +101,13 @@ impl Lease {
         self.key.key()
     }
 
+    /// What the latest [`checkpoint`](Lease::checkpoint) recorded, in this attempt or, until this
+    /// one makes its own, in an earlier one; `None` if there was none.
+    #[must_use]
+    pub fn point(&self) -> Option<&[u8]> {
+        (!self.grant.point.is_empty()).then_some(&self.grant.point)
+    }
+
     /// True once it was completed, failed or released here.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -122,6 +129,41 @@ impl Lease {
     pub fn renew(&mut self, length: Duration) -> Result<()> {
         let written = self.end(Ending::Renew(lease_millis(length)?))?;
         self.grant.deadline = written.deadline;
+        Ok(())
+    }
+
+    /// Records how far the work has come, and moves the deadline to `length` from now.
+    ///
+    /// The bytes are on the lease, in one record with it: whoever is given the key next, after a
+    /// crash or a release, finds them at [`point`](Lease::point), and a holder that was replaced
+    /// cannot change them. Each checkpoint replaces the one before, and the outcome replaces the
+    /// last. Empty bytes are no point. A lease that carries more than
+    /// [`OUTCOME_BYTES_RESERVED`](crate::OUTCOME_BYTES_RESERVED) bytes has no room reserved for its
+    /// release; it ends by its deadline then.
+    ///
+    /// ```
+    /// use oncelog::{Begin, Store};
+    /// use std::time::Duration;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::open(directory.path())?;
+    /// let Begin::Started(mut lease) = store.begin("import")? else { panic!("new key") };
+    /// lease.checkpoint("line 1000", Duration::from_secs(30))?;
+    /// lease.release(None)?;
+    /// let Begin::Started(lease) = store.begin("import")? else { panic!("released") };
+    /// assert_eq!(lease.point(), Some(&b"line 1000"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Lease::renew`], and [`OutcomeTooLong`](crate::Error::OutcomeTooLong): a point is as
+    /// long as an outcome at most. After an error the earlier point stands.
+    pub fn checkpoint(&mut self, point: impl AsRef<[u8]>, length: Duration) -> Result<()> {
+        let point = point.as_ref();
+        let written = self.end(Ending::Checkpoint(lease_millis(length)?, point))?;
+        self.grant.deadline = written.deadline;
+        self.grant.point.clear();
+        self.grant.point.extend_from_slice(point);
         Ok(())
     }
 

@@ -62,6 +62,7 @@ pub mod docs;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod inspect;
+pub mod recipes;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

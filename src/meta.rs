@@ -52,7 +52,8 @@ pub struct Meta {
     pub expires: Option<Timestamp>,
     /// True when a fingerprint was given with its first `begin`.
     pub has_fingerprint: bool,
-    /// Bytes of its outcome.
+    /// Bytes of its outcome or, while it has none, of its latest
+    /// [checkpoint](crate::Lease::checkpoint).
     pub outcome_bytes: usize,
     /// True when it is not replayed any more: see [`OutcomeGone`](crate::OutcomeGone).
     pub outcome_gone: bool,

@@ -18,7 +18,7 @@ use crate::run::{Run, RunError};
 use crate::scan::{Scan, Scanned};
 use crate::stats::NamespaceStats;
 use crate::store::Store;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, Ttl};
 use crate::version::Version;
 
 /// Keys under a name and a policy of their own, in the same store.
@@ -96,6 +96,20 @@ impl Namespace {
     /// As there.
     pub fn check_and_set(&self, key: impl AsRef<[u8]>, outcome: impl AsRef<[u8]>) -> Result<Check> {
         let options = CheckOptions::new();
+        self.claims().check(key.as_ref(), outcome.as_ref(), &options, &mut Checked)
+    }
+
+    /// As [`Store::check_and_set_for`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_and_set_for(
+        &self,
+        key: impl AsRef<[u8]>,
+        outcome: impl AsRef<[u8]>,
+        ttl: impl Into<Ttl>,
+    ) -> Result<Check> {
+        let options = CheckOptions::new().retention(ttl);
         self.claims().check(key.as_ref(), outcome.as_ref(), &options, &mut Checked)
     }
 
@@ -178,6 +192,26 @@ impl Namespace {
     /// As there.
     pub fn remove_if(&self, key: impl AsRef<[u8]>, version: Version) -> Result<bool> {
         self.claims().remove(key.as_ref(), Some(version))
+    }
+
+    /// As [`Store::set_if`]; a new key has the retention of the policy where no `ttl` is given.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<Version>,
+        outcome: impl AsRef<[u8]>,
+        ttl: Option<Ttl>,
+    ) -> Result<Option<Version>> {
+        self.claims().set_if(key.as_ref(), expected, outcome.as_ref(), ttl)
+    }
+
+    /// As [`Store::now`].
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.store.now()
     }
 
     /// As [`Store::begin`], under the policy.

@@ -32,6 +32,8 @@ pub struct Stats {
     /// Duplicates since opening that were to prolong a record and found no room for that: those
     /// keys are forgotten as if they had not been seen then.
     pub refreshes_missed: u64,
+    /// Outcomes set by version since opening.
+    pub sets: u64,
     /// Leases given out since opening.
     pub leases_started: u64,
     /// Keys completed or resolved since opening.
@@ -83,6 +85,8 @@ pub struct NamespaceStats {
     pub keys: u64,
     /// Bytes that the latest records of its keys take in the log now.
     pub bytes: u64,
+    /// Outcomes set by version.
+    pub sets: u64,
     /// Leases given out.
     pub leases_started: u64,
     /// Keys completed or resolved.

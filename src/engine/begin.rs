@@ -28,12 +28,14 @@ pub(crate) enum Begun {
 }
 
 /// What a lease consists of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Grant {
     pub(crate) version: Version,
     pub(crate) attempt: u32,
     pub(crate) first_seen: Timestamp,
     pub(crate) deadline: Timestamp,
+    /// The latest checkpoint of earlier attempts; empty if there was none.
+    pub(crate) point: Vec<u8>,
 }
 
 impl Engine {
@@ -59,6 +61,7 @@ impl Engine {
         if known.is_none() {
             refuse_stale(terms.sent_at, born, terms.retention_ms, now)?;
         }
+        let point = known.map(|known| known.point()).unwrap_or_default();
         let before = known.map(|known| known.state);
         let deadline = expiry(now, terms.lease_ms);
         // At least as long as the record it follows, which would count again otherwise.
@@ -79,7 +82,7 @@ impl Engine {
         let next = Next {
             kind: Kind::Started,
             state: Some(state),
-            outcome: &[],
+            outcome: &point,
             now,
             expires: state.expires(now).max(floor),
             lifetime_ms: terms.anchor.lifetime_ms(terms.retention_ms),
@@ -89,7 +92,7 @@ impl Engine {
         drop(stripe);
         self.count(full, |counters| &counters.started);
         let State { attempts: attempt, first_seen, .. } = state;
-        Ok(Begun::Started(Grant { version, attempt, first_seen, deadline }))
+        Ok(Begun::Started(Grant { version, attempt, first_seen, deadline, point }))
     }
 }
 

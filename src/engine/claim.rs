@@ -101,6 +101,16 @@ impl Known<'_> {
         usize::try_from(length.unwrap_or(0)).unwrap_or(usize::MAX)
     }
 
+    /// The point that the work had come to at its latest checkpoint; empty if there was none.
+    pub(crate) fn point(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if !self.status.is_final() && self.view.outcome_len() != 0 {
+            self.view.copy_payload(&mut bytes);
+            bytes.drain(..STATE_BYTES.min(bytes.len()));
+        }
+        bytes
+    }
+
     pub(crate) fn meta(&self) -> Meta {
         let header = &self.view.header;
         let done = self.status.is_final();

@@ -27,13 +27,15 @@ pub(crate) enum Ending<'a> {
     Release(u64),
     /// Held for so many milliseconds from now on.
     Renew(u64),
+    /// The same, with the point that the work has come to.
+    Checkpoint(u64, &'a [u8]),
 }
 
 impl<'a> Ending<'a> {
     fn outcome(self) -> Option<&'a [u8]> {
         match self {
             Self::Complete(outcome) | Self::Fail(outcome) => Some(outcome),
-            Self::Release(_) | Self::Renew(_) => None,
+            Self::Checkpoint(..) | Self::Release(_) | Self::Renew(_) => None,
         }
     }
 }
@@ -66,6 +68,9 @@ impl Engine {
         ending: Ending<'_>,
         now: Timestamp,
     ) -> Result<Written> {
+        if let Ending::Checkpoint(_, point) = ending {
+            self.config.limits.check_outcome(point)?;
+        }
         let mark = ending.outcome().and_then(|outcome| self.mark_of_long(outcome));
         let mut stripe = self.index.lock(full.hash);
         self.health.check_writable()?;
@@ -77,7 +82,7 @@ impl Engine {
         let ends = Ends { ending, mark: self.admit_mark(&known, ending, mark.as_ref())?, now };
         let written = self.end(&mut stripe, full, (&Before::of(&lookup), &known), ends)?;
         drop(stripe);
-        if !matches!(ending, Ending::Renew(_)) {
+        if !matches!(ending, Ending::Renew(_) | Ending::Checkpoint(..)) {
             self.waiters.wake(full.hash);
         }
         Ok(written)
@@ -135,6 +140,11 @@ impl Engine {
         (before, known): (&Before<'_>, &Known<'_>),
         Ends { ending, mark, now }: Ends<'_>,
     ) -> Result<Written> {
+        // What neither ends the work nor says how far it is leaves the point where it was.
+        let point = match ending {
+            Ending::Release(_) | Ending::Renew(_) => known.point(),
+            _ => Vec::new(),
+        };
         let (kind, outcome, deadline, counter): (_, _, _, fn(&Counters) -> &AtomicU64) =
             match ending {
                 Ending::Complete(outcome) => {
@@ -144,10 +154,13 @@ impl Engine {
                     (Kind::Failed, outcome, Timestamp::default(), |counters| &counters.failed)
                 }
                 Ending::Release(after) => {
-                    (Kind::Released, &[][..], expiry(now, after), |counters| &counters.released)
+                    (Kind::Released, &point[..], expiry(now, after), |counters| &counters.released)
                 }
                 Ending::Renew(lease) => {
-                    (Kind::Started, &[][..], expiry(now, lease), |counters| &counters.renewed)
+                    (Kind::Started, &point[..], expiry(now, lease), |counters| &counters.renewed)
+                }
+                Ending::Checkpoint(lease, point) => {
+                    (Kind::Started, point, expiry(now, lease), |counters| &counters.renewed)
                 }
             };
         let (outcome, mark_only) = (mark.map_or(outcome, |mark| &mark[..]), mark.is_some());

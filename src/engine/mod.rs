@@ -30,6 +30,7 @@ pub(crate) mod recover;
 pub(crate) mod remove;
 pub(crate) mod scan;
 pub(crate) mod seen;
+mod set_if;
 pub(crate) mod waiters;
 pub(crate) mod wake;
 
@@ -47,6 +48,8 @@ mod models;
 mod recover_tests;
 #[cfg(test)]
 mod room_tests;
+#[cfg(test)]
+mod set_if_tests;
 #[cfg(test)]
 mod tests;
 
@@ -110,6 +113,7 @@ struct Counters {
     refused: AtomicU64,
     refreshed: AtomicU64,
     refresh_missed: AtomicU64,
+    set: AtomicU64,
     started: AtomicU64,
     completed: AtomicU64,
     failed: AtomicU64,
@@ -164,6 +168,7 @@ impl Engine {
             refreshes_missed: of(&counters.refresh_missed),
             keys: held.keys,
             bytes: held.bytes,
+            sets: of(&counters.set),
             leases_started: of(&counters.started),
             leases_completed: of(&counters.completed),
             leases_failed: of(&counters.failed),
@@ -191,6 +196,7 @@ impl Engine {
             expired: sum(|counters| &counters.expired),
             refreshes: sum(|counters| &counters.refreshed),
             refreshes_missed: sum(|counters| &counters.refresh_missed),
+            sets: sum(|counters| &counters.set),
             leases_started: sum(|counters| &counters.started),
             leases_completed: sum(|counters| &counters.completed),
             leases_failed: sum(|counters| &counters.failed),

@@ -7,10 +7,10 @@
 //! under the lock of the key's stripe; the chunk is free for another segment only after every
 //! stripe was swept, so that nobody adds to what was taken away.
 
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::format::record::{Header, Kind};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
-use oncelog::Ttl;
+use oncelog::{Timestamp, Ttl};
 use regex::bytes::Regex;
 
 use crate::key::csv::Columns;
@@ -57,9 +57,14 @@ progress until the lease ends, and the next caller runs the command again. With
 --hold nobody does. So a command can run twice; make its effects repeatable, or
 let them check for themselves.
 
+With --job, every process that is set to run a job at a fire time may start it;
+one runs it. A fire time longer ago than --ttl is refused, as its run may be
+forgotten.
+
 Examples:
   oncelog exec --store once --key deploy-1.4.2 -- ./deploy.sh production
   oncelog exec --store once --key report-2026-07 --ttl 31d -- ./report.sh
+  oncelog exec --store once --job backup --every 24h --ttl 7d -- ./backup.sh
 
 Exit codes:
   that of the command, run or replayed
@@ -199,8 +204,23 @@ pub(crate) struct ExecArgs {
     pub(crate) store: PathBuf,
 
     /// What the command is run once for; at most 1024 bytes
-    #[arg(long, value_name = "KEY")]
-    pub(crate) key: String,
+    #[arg(long, value_name = "KEY", required_unless_present = "job")]
+    pub(crate) key: Option<String>,
+
+    /// The job that the command is run for, once for each fire time
+    #[arg(long, value_name = "NAME", conflicts_with = "key")]
+    #[arg(requires = "fires")]
+    pub(crate) job: Option<String>,
+
+    /// The job's fire time, such as 2026-07-01T03:00:00Z; one that is to come is waited for
+    #[arg(long, value_name = "WHEN", requires = "job", group = "fires")]
+    #[arg(conflicts_with = "key", value_parser = parse_moment)]
+    pub(crate) fire_time: Option<Timestamp>,
+
+    /// The job's fire time is the latest multiple of this time, counted from 1970 in UTC
+    #[arg(long, value_name = "TIME", requires = "job", group = "fires")]
+    #[arg(conflicts_with = "key", value_parser = parse_period)]
+    pub(crate) every: Option<Duration>,
 
     /// How long the outcome is replayed, such as 90s, 24h, 7d or never
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_ttl)]
@@ -290,6 +310,23 @@ fn parse_lease(text: &str) -> Result<Duration, String> {
         return Err("a lease has at least 1s and at most 366 days".to_owned());
     }
     Ok(lease)
+}
+
+fn parse_moment(text: &str) -> Result<Timestamp, String> {
+    let moment = humantime::parse_rfc3339_weak(text)
+        .map_err(|error| format!("{error}; write a time such as 2026-07-01T03:00:00Z"))?;
+    let since = moment.duration_since(std::time::UNIX_EPOCH).map_err(|error| error.to_string())?;
+    let millis = u64::try_from(since.as_millis()).map_err(|error| error.to_string())?;
+    Ok(Timestamp::from_millis(millis))
+}
+
+fn parse_period(text: &str) -> Result<Duration, String> {
+    let period = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a time such as 10m or 24h"))?;
+    if period < Duration::from_secs(1) {
+        return Err("a period has at least 1s".to_owned());
+    }
+    Ok(period)
 }
 
 fn parse_delimiter(text: &str) -> Result<u8, String> {

@@ -9,11 +9,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use oncelog::{AbandonPolicy, Begin, BeginOptions, Error, Store, Version};
+use oncelog::{AbandonPolicy, BeginOptions, Error, Store, Version};
 
 use crate::args::ExecArgs;
 use crate::exit::{Failure, say};
 use crate::outcome::{OUTPUT_BYTES_MAX, Outcome};
+use crate::target::{Answer, Target};
 
 /// Between two looks at a key that is in progress; each takes the store for a moment.
 const KEY_PAUSE: Duration = Duration::from_millis(100);
@@ -46,31 +47,26 @@ struct Exec<'a> {
 impl Exec<'_> {
     fn run(mut self) -> Result<(), Failure> {
         self.until = self.arguments.wait.map(|wait| now() + wait);
+        // A period's latest fire time is that of the first look, however long others take.
+        let mut known = None;
         loop {
-            let (store, key) = (self.open()?, self.arguments.key.as_bytes());
-            let answer = store.begin_with(key, self.options());
+            let store = self.open()?;
+            let target = match known.take() {
+                Some(target) => target,
+                None => Target::new(self.arguments, &store)?,
+            };
+            let answer = target.begin(&store, self.options());
             // What follows may take long: others need the store.
             let closed = store.close();
             let answer = answer?;
             closed?;
             match answer {
-                Begin::Started(lease) => return self.execute(lease.version()),
-                Begin::InProgress(_) => self.pause(KEY_PAUSE, "the key is in progress")?,
-                Begin::Completed(record) => return replay(record.outcome()),
-                Begin::Mismatch(_) | Begin::Unknown(_) => {
-                    return Err(Failure::Runtime(
-                        "an earlier run of this key ended without telling what came of it; find \
-                         out, and choose another key or leave out --hold"
-                            .to_owned(),
-                    ));
-                }
-                Begin::Exhausted(meta) => {
-                    return Err(Failure::Runtime(format!(
-                        "all {} attempts at this key are used up; raise --attempts",
-                        meta.attempts
-                    )));
-                }
+                Answer::Started(version) => return self.execute(&target, version),
+                Answer::Later(why) => self.pause(KEY_PAUSE, why)?,
+                Answer::Done(outcome) => return replay(&outcome),
+                Answer::Stopped(why) => return Err(Failure::Runtime(why)),
             }
+            known = Some(target);
         }
     }
 
@@ -108,7 +104,7 @@ impl Exec<'_> {
     }
 
     /// Runs the command, and records what came of it under the lease with this version.
-    fn execute(&self, version: Version) -> Result<(), Failure> {
+    fn execute(&self, target: &Target, version: Version) -> Result<(), Failure> {
         let Some((program, rest)) = self.arguments.command.split_first() else {
             return Err(Failure::Usage("name a command to run".to_owned()));
         };
@@ -117,7 +113,7 @@ impl Exec<'_> {
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
-                self.settle(|store, key| store.release_by(key, version, None))?;
+                self.settle(|store| target.release(store, version))?;
                 let missing = error.kind() == io::ErrorKind::NotFound;
                 let code = if missing { NOT_FOUND } else { NOT_EXECUTABLE };
                 let text = format!("could not run {}: {error}", program.to_string_lossy());
@@ -136,7 +132,7 @@ impl Exec<'_> {
         let result = loop {
             match ended.recv_timeout(self.arguments.lease / 3) {
                 Ok(result) => break result,
-                Err(RecvTimeoutError::Timeout) => self.renew(version)?,
+                Err(RecvTimeoutError::Timeout) => self.renew(target, version)?,
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Failure::Runtime("the command's end was not seen".to_owned()));
                 }
@@ -145,43 +141,42 @@ impl Exec<'_> {
         let (status, stdout, stderr) = result.map_err(|error| {
             Failure::Runtime(format!("could not wait for the command: {error}"))
         })?;
-        self.record(version, status, stdout, stderr)
+        self.record(target, version, (status, stdout, stderr))
     }
 
     fn record(
         &self,
+        target: &Target,
         version: Version,
-        status: ExitStatus,
-        stdout: Vec<u8>,
-        stderr: Vec<u8>,
+        (status, stdout, stderr): (ExitStatus, Vec<u8>, Vec<u8>),
     ) -> Result<(), Failure> {
         let Some(code) = status.code().and_then(|code| u8::try_from(code).ok()) else {
-            self.settle(|store, key| store.release_by(key, version, None))?;
+            self.settle(|store| target.release(store, version))?;
             let signal = std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default();
             let code = u8::try_from(SIGNALLED + signal).unwrap_or(OWN_FAILURE);
             let text = format!("the command was ended by signal {signal}; its key is free again");
             return Err(Failure::Coded(code, text));
         };
         let outcome = Outcome::new(code, stdout, stderr).encode();
-        self.settle(|store, key| match code {
-            0 => store.complete_by(key, version, &outcome).map(drop),
-            _ if self.arguments.retry_failed => store.release_by(key, version, None),
-            _ => store.fail_by(key, version, &outcome).map(drop),
+        self.settle(|store| match code {
+            0 => target.complete(store, version, &outcome),
+            _ if self.arguments.retry_failed => target.release(store, version),
+            _ => target.fail(store, version, &outcome),
         })?;
         ended_with(code)
     }
 
-    fn renew(&self, version: Version) -> Result<(), Failure> {
-        self.settle(|store, key| store.renew_by(key, version, self.arguments.lease))
+    fn renew(&self, target: &Target, version: Version) -> Result<(), Failure> {
+        self.settle(|store| target.renew(store, version, self.arguments.lease))
     }
 
     /// Does something to the key. That the lease is lost is told, and no failure: the command has
     /// run, and what it printed and returned is true.
-    fn settle(&self, step: impl FnOnce(&Store, &[u8]) -> Result<(), Error>) -> Result<(), Failure> {
+    fn settle(&self, step: impl FnOnce(&Store) -> Result<(), Error>) -> Result<(), Failure> {
         let store_pause = HOLDER_PAUSE;
         let patient = Exec { arguments: self.arguments, until: None, store_pause };
         let store = patient.open()?;
-        let done = step(&store, self.arguments.key.as_bytes());
+        let done = step(&store);
         store.close()?;
         match done {
             Err(Error::LeaseLost) => {

@@ -18,6 +18,7 @@ mod report;
 mod signals;
 mod split;
 mod stat;
+mod target;
 mod two_phase;
 mod verify;
 

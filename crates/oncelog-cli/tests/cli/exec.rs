@@ -147,3 +147,77 @@ fn callers_killed_at_random_leave_one_outcome_for_all_others() {
         assert_eq!(outputs.len(), 1, "in round {round}");
     }
 }
+
+fn job<'a>(store: &'a str, extra: &[&'a str], script: &'a str) -> Vec<&'a str> {
+    let head = ["exec", "--store", store, "--job", "j"];
+    [&head[..], extra, &["--", "sh", "-c", script]].concat()
+}
+
+const TIMES: [&str; 2] = ["2020-07-01T03:00:00Z", "2020-07-02T03:00:00Z"];
+/// Longer than those times are ago, in any year that this is run in.
+const LONG: &str = "100000d";
+
+#[test]
+fn of_processes_that_fire_a_job_at_one_time_one_runs_it_and_each_fire_time_has_its_run() {
+    let place = Place::new();
+    let (store, file) = (place.text("store"), place.text("runs"));
+    let script = format!("sleep 0.2; {}", script(&file, 0));
+    for (count, time) in (1..).zip(TIMES) {
+        let arguments = job(&store, &["--ttl", LONG, "--fire-time", time], &script);
+        let children: Vec<Child> = (0..4).map(|_| start(&arguments)).collect();
+        for child in children {
+            let done = end_of(child);
+            assert_eq!((done.code, &done.stdout[..]), (Some(0), &b"out\n"[..]), "{}", done.stderr);
+        }
+        assert_eq!(runs(&place, "runs"), count);
+    }
+    // A key of the job's name is something else.
+    assert_eq!(run(&["exec", "--store", &store, "--key", "j", "--", "true"]).code, Some(0));
+}
+
+#[test]
+fn a_run_of_a_job_that_was_killed_is_taken_over_and_not_missed() {
+    let place = Place::new();
+    let (store, file) = (place.text("store"), place.text("runs"));
+    let times = ["--ttl", LONG, "--fire-time", TIMES[0], "--lease", "1s"];
+    let slow = format!("echo started; exec sleep 30 >> {file}");
+    let mut first = start(&job(&store, &times, &slow));
+    read_some(first.stdout.as_mut().unwrap(), 8);
+    kill(&mut first);
+    for _ in 0..2 {
+        let next = run(&job(&store, &times, &script(&file, 0)));
+        assert_eq!((next.code, &next.stdout[..]), (Some(0), &b"out\n"[..]), "{}", next.stderr);
+    }
+    assert_eq!(runs(&place, "runs"), 1);
+}
+
+#[test]
+fn a_fire_time_to_come_is_waited_for_and_one_that_may_be_forgotten_is_refused() {
+    let place = Place::new();
+    let store = place.text("store");
+    let old = run(&job(&store, &["--fire-time", TIMES[0]], "true"));
+    assert!(old.failure(125).contains("remembered"));
+    let future = ["--fire-time", "2990-01-01T00:00:00Z", "--wait", "0s"];
+    assert!(run(&job(&store, &future, "true")).failure(125).contains("has not come"));
+    let never = ["--ttl", "never", "--every", "1h"];
+    assert!(run(&job(&store, &never, "true")).failure(125).contains("--ttl"));
+    let short = ["--ttl", "1h", "--every", "2h"];
+    assert!(run(&job(&store, &short, "true")).failure(125).contains("at least"));
+    for wrong in [&["--every", "1ms"][..], &[], &["--every", "1h", "--fire-time", TIMES[0]]] {
+        assert_eq!(run(&job(&store, wrong, "true")).code, Some(2), "{wrong:?}");
+    }
+    let both = ["exec", "--store", &store, "--key", "k", "--every", "1h", "--", "true"];
+    assert_eq!(run(&both).code, Some(2));
+}
+
+#[test]
+fn a_period_has_one_run_until_its_next_fire_time() {
+    let place = Place::new();
+    let (store, file) = (place.text("store"), place.text("runs"));
+    // A period so long that no fire time comes while this runs.
+    let every = ["--every", "36500d", "--ttl", LONG];
+    for _ in 0..3 {
+        assert_eq!(run(&job(&store, &every, &script(&file, 0))).code, Some(0));
+    }
+    assert_eq!(runs(&place, "runs"), 1);
+}
