@@ -225,6 +225,9 @@ impl Verifier<'_> {
         if self.listed.state == ListedState::Sealed {
             self.sealed(&run, found.records)?;
         } else {
+            for offset in &found.lost {
+                self.problem(*offset, "a record that was on stable storage is damaged or gone");
+            }
             self.report.torn_tails += found.torn_tails;
         }
         Ok(())

@@ -52,6 +52,7 @@ mod stats;
 mod store;
 #[expect(unsafe_code, reason = "the one place where memory and system calls are wrapped")]
 mod sys;
+mod ticket;
 mod time;
 mod version;
 mod wheel;
@@ -92,5 +93,6 @@ pub use crate::scan::{Scan, Scanned};
 pub use crate::scope::Scope;
 pub use crate::stats::{Maintained, NamespaceStats, RecoveryReport, Stats};
 pub use crate::store::{Builder, Store};
+pub use crate::ticket::Ticket;
 pub use crate::time::{Clock, ManualClock, SystemClock, Timestamp, Ttl};
 pub use crate::version::Version;

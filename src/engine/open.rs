@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
-use crate::config::{Config, SEGMENT_BYTES_MAX};
+use crate::config::{Config, Durability, SEGMENT_BYTES_MAX};
 use crate::engine::{Counters, Engine};
 use crate::error::{Error, Result};
 use crate::format::identity::{Identity, IdentityError};
@@ -72,10 +72,14 @@ impl Engine {
             compactor: crate::sys::sync::Mutex::default(),
             wake: crate::engine::wake::Wake::default(),
             waiters: Arc::default(),
+            commit: crate::engine::commit::Commit::default(),
             space_counters: (0..=SPACES_MAX).map(|_| OnceLock::new()).collect(),
             counters,
             recovery: report,
         };
+        if let Durability::Interval(interval) = engine.config.durability {
+            engine.commit.demand(interval);
+        }
         let unused = engine.recover(&manifest)?;
         // From here on the epoch is in use; nothing was answered before.
         engine.log.save_manifest(engine.clock.now(), false)?;

@@ -69,7 +69,13 @@ impl Log {
             }
             return Ok(None);
         }
-        let head = SegmentHead::decode(&head)
+        let decoded = SegmentHead::decode(&head);
+        let torn = decoded.is_none() && listed.state == ListedState::Open;
+        if torn && blocks_are_unused(words, listed.bytes) {
+            // A power loss while it was begun: the head is durable before a block is claimed.
+            return Ok(None);
+        }
+        let head = decoded
             .ok_or_else(|| self.corrupt(listed.number, 0, "the segment's head is damaged"))?;
         if head.store != self.id || head.number != listed.number || head.bytes != listed.bytes {
             return Err(self.corrupt(listed.number, 0, "the segment belongs elsewhere"));

@@ -14,6 +14,7 @@ pub(crate) mod disk;
 pub(crate) mod files;
 pub(crate) mod load;
 pub(crate) mod memory_disk;
+pub(crate) mod power_cut;
 pub(crate) mod prefetch;
 pub(crate) mod random;
 pub(crate) mod space;
