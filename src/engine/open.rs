@@ -13,7 +13,7 @@ use crate::engine::{Counters, Engine};
 use crate::error::{Error, Result};
 use crate::format::identity::{Identity, IdentityError};
 use crate::format::layout::{FORMAT_VERSION, IDENTITY_FILE, MANIFEST_FILE};
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{ListedDurability, Manifest};
 use crate::index::Index;
 use crate::key::KeyHasher;
 use crate::log::Log;
@@ -77,9 +77,14 @@ impl Engine {
             counters,
             recovery: report,
         };
-        if let Durability::Interval(interval) = engine.config.durability {
-            engine.commit.demand(interval);
-        }
+        engine.log.note_durability(match engine.config.durability {
+            Durability::Process => ListedDurability::Process,
+            Durability::Interval(interval) => {
+                engine.commit.demand(interval);
+                ListedDurability::Interval
+            }
+            Durability::Synced => ListedDurability::Synced,
+        });
         let unused = engine.recover(&manifest)?;
         // From here on the epoch is in use; nothing was answered before.
         engine.log.save_manifest(engine.clock.now(), false)?;
@@ -133,6 +138,7 @@ fn create(disk: &dyn Disk, config: &Config) -> Result<(Identity, Manifest)> {
     let manifest = Manifest {
         epoch: 0,
         closed: true,
+        durability: ListedDurability::default(),
         time: created,
         next_number: 1,
         spaces: Vec::new(),

@@ -20,6 +20,22 @@ pub(crate) enum ListedState {
     Sealed,
 }
 
+/// The level of the store that wrote the manifest, for whoever inspects it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ListedDurability {
+    #[default]
+    Process,
+    Interval,
+    Synced,
+}
+
+impl ListedDurability {
+    const ALL: [Self; 3] = [Self::Process, Self::Interval, Self::Synced];
+}
+
+/// Above the mark of a closed store, in the same four bytes.
+const DURABILITY_SHIFT: u32 = 8;
+
 /// One segment that belongs to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
@@ -52,6 +68,8 @@ pub(crate) struct Manifest {
     pub(crate) epoch: u32,
     /// True when the store was closed: nothing is open and no tail can be torn.
     pub(crate) closed: bool,
+    /// When calls of the store that wrote this returned; of no meaning for reading it.
+    pub(crate) durability: ListedDurability,
     /// The store's time when this was written; it never runs back behind it.
     pub(crate) time: Timestamp,
     pub(crate) next_number: u64,
@@ -64,7 +82,9 @@ impl Manifest {
         let mut bytes = Vec::with_capacity(64 + self.segments.len() * ENTRY_BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        bytes.extend_from_slice(&u32::from(self.closed).to_le_bytes());
+        let level = ListedDurability::ALL.iter().position(|level| *level == self.durability);
+        let level = u32::try_from(level.unwrap_or(0)).unwrap_or(0) << DURABILITY_SHIFT;
+        bytes.extend_from_slice(&(u32::from(self.closed) | level).to_le_bytes());
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
         let spaces = u32::try_from(self.spaces.len()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&spaces.to_le_bytes());
@@ -94,7 +114,10 @@ impl Manifest {
         if reader.array()? != MAGIC || reader.u32()? != FORMAT_VERSION {
             return None;
         }
-        let closed = reader.u32()? == 1;
+        let marks = reader.u32()?;
+        let closed = marks & 1 == 1;
+        let level = usize::try_from(marks >> DURABILITY_SHIFT).ok()?;
+        let durability = *ListedDurability::ALL.get(level)?;
         let epoch = reader.u32()?;
         let space_count = reader.u32()?;
         let time = Timestamp::from_millis(reader.u64()?);
@@ -117,13 +140,13 @@ impl Manifest {
             };
             segments.push(Listed { number, bytes, state, records });
         }
-        Some(Self { epoch, closed, time, next_number, spaces, segments })
+        Some(Self { epoch, closed, durability, time, next_number, spaces, segments })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Listed, ListedState, Manifest, Space};
+    use super::{Listed, ListedDurability, ListedState, Manifest, Space};
     use crate::time::Timestamp;
 
     fn sample() -> Manifest {
@@ -132,6 +155,7 @@ mod tests {
         Manifest {
             epoch: 7,
             closed: false,
+            durability: ListedDurability::Synced,
             time: Timestamp::from_millis(99),
             next_number: 4,
             spaces: vec![

@@ -29,6 +29,8 @@ pub(crate) struct ScanReport {
     /// there when it was synced.
     pub(crate) lost: Vec<u64>,
     pub(crate) created_max: u64,
+    /// Bytes of valid records above the watermarks.
+    pub(crate) unsynced_bytes: u64,
 }
 
 impl ScanReport {
@@ -39,6 +41,7 @@ impl ScanReport {
         self.damaged.extend_from_slice(&other.damaged);
         self.lost.extend_from_slice(&other.lost);
         self.created_max = self.created_max.max(other.created_max);
+        self.unsynced_bytes += other.unsynced_bytes;
     }
 }
 
@@ -145,9 +148,11 @@ impl<'a> Scanner<'a> {
             usize::try_from(start / 8).ok().and_then(|at| self.words.get(at + WATERMARK_WORD));
         match Watermark::decode(word.map_or(0, words::load), index, self.common) {
             Ok(watermark) => {
-                if watermark.is_some_and(|mark| self.sound_end < start + mark.bytes) {
+                let synced = start + watermark.map_or(BLOCK_HEADER_BYTES, |mark| mark.bytes);
+                if watermark.is_some() && self.sound_end < synced {
                     self.report.lost.push(self.sound_end);
                 }
+                self.report.unsynced_bytes += self.sound_end.saturating_sub(synced);
             }
             Err(()) => self.report.lost.push(start),
         }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::Result;
 use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES};
 use crate::format::location::Location;
+use crate::format::manifest::ListedDurability;
 use crate::format::segment::{WATERMARK_WORD, Watermark};
 use crate::log::Log;
 use crate::log::segment::{Segment, Written};
@@ -159,6 +160,11 @@ impl Log {
         if let Some(word) = self.space.words().get(at.saturating_add(WATERMARK_WORD)) {
             words::store_release(word, watermark.encode(index, &segment.common));
         }
+    }
+
+    /// The level that the store is opened at, for its manifest.
+    pub(crate) fn note_durability(&self, durability: ListedDurability) {
+        self.catalog.lock().durability = durability;
     }
 
     /// All of a segment was synced that nothing is appended to any more.
