@@ -8,6 +8,7 @@
 
 mod concurrency;
 mod damage;
+mod durable;
 mod expiry;
 mod full_disk;
 #[cfg(feature = "async")]
