@@ -10,17 +10,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::config::Durability;
 use crate::engine::Engine;
 use crate::engine::begin::Begun;
 use crate::engine::claim::{FullKey, OwnedKey};
 #[cfg(feature = "async")]
 use crate::engine::waiters::Registration;
+#[cfg(feature = "async")]
+use crate::error::Error;
 use crate::error::Result;
 use crate::lease::Lease;
 use crate::meta::Meta;
 use crate::policy::Terms;
 use crate::record::Record;
 use crate::sys::clock;
+#[cfg(feature = "async")]
+use crate::ticket::Ticket;
 use crate::time::Timestamp;
 
 /// What `begin` found.
@@ -55,6 +60,17 @@ impl Begin {
         }
     }
 
+    /// The same answer, of which the handles keep to this level.
+    #[cfg(feature = "async")]
+    pub(crate) fn at(mut self, level: Durability) -> Self {
+        match &mut self {
+            Self::Started(lease) => lease.set_durability(level),
+            Self::InProgress(other) => other.durability = level,
+            _ => {}
+        }
+        self
+    }
+
     /// The record, if the work is done.
     #[must_use]
     pub fn completed(self) -> Option<Record> {
@@ -65,22 +81,37 @@ impl Begin {
     }
 }
 
-/// Begins a full key, and makes handles of the answer.
+/// Begins a full key, and makes handles of the answer once it is as durable as asked for.
 pub(crate) fn begin_full(
     engine: &Arc<Engine>,
     full: FullKey<'_>,
     terms: &Terms,
     now: Timestamp,
+    durability: Durability,
+) -> Result<Begin> {
+    let answer = begin_unsettled(engine, full, terms, now, durability);
+    engine.settled(durability, full.hash, answer)
+}
+
+/// As [`begin_full`]; whoever calls it sees to durability.
+pub(crate) fn begin_unsettled(
+    engine: &Arc<Engine>,
+    full: FullKey<'_>,
+    terms: &Terms,
+    now: Timestamp,
+    durability: Durability,
 ) -> Result<Begin> {
     Ok(match engine.begin(full, terms, now)? {
         Begun::Started(grant) => {
-            Begin::Started(Lease::new(engine.clone(), full.to_owned(), grant, terms.on_drop))
+            let key = full.to_owned();
+            Begin::Started(Lease::new(engine.clone(), key, grant, terms.on_drop, durability))
         }
         Begun::InProgress(meta) => Begin::InProgress(InProgress {
             engine: engine.clone(),
             key: full.to_owned(),
             terms: *terms,
             meta,
+            durability,
         }),
         Begun::Completed(record) => Begin::Completed(record),
         Begun::Mismatch(meta) => Begin::Mismatch(meta),
@@ -95,6 +126,7 @@ pub struct InProgress {
     key: OwnedKey,
     terms: Terms,
     meta: Meta,
+    durability: Durability,
 }
 
 impl InProgress {
@@ -134,7 +166,7 @@ impl InProgress {
         loop {
             registration.arm();
             let now = self.engine.clock.now();
-            let answer = begin_full(&self.engine, full, &self.terms, now)?;
+            let answer = begin_full(&self.engine, full, &self.terms, now, self.durability)?;
             let Begin::InProgress(latest) = answer else {
                 return Ok(answer);
             };
@@ -155,7 +187,7 @@ impl InProgress {
     /// and changes nothing.
     #[cfg(feature = "async")]
     pub fn wait_async(self) -> Wait {
-        Wait { inner: self, registration: None }
+        Wait { inner: self, registration: None, settling: None }
     }
 }
 
@@ -172,6 +204,8 @@ impl fmt::Debug for InProgress {
 pub struct Wait {
     inner: InProgress,
     registration: Option<Registration>,
+    /// The answer, and the ticket that it waits for.
+    settling: Option<(Begin, Ticket)>,
 }
 
 #[cfg(feature = "async")]
@@ -179,16 +213,25 @@ impl Future for Wait {
     type Output = Result<Begin>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { inner, registration } = &mut *self;
+        let Self { inner, registration, settling } = &mut *self;
+        if settling.is_some() {
+            return poll_settling(settling, context);
+        }
         let full = inner.key.full();
         let registered =
             registration.get_or_insert_with(|| inner.engine.waiters.register(full.hash));
         registered.arm_with(context.waker());
         let now = inner.engine.clock.now();
-        match begin_full(&inner.engine, full, &inner.terms, now) {
+        let level = inner.durability;
+        match begin_unsettled(&inner.engine, full, &inner.terms, now, level) {
             Ok(Begin::InProgress(latest)) => {
                 registered.expect(latest.deadline());
                 Poll::Pending
+            }
+            Ok(answer) if level.is_synced() && !inner.engine.is_settled(full.hash) => {
+                *registration = None;
+                *settling = Some((answer, Ticket::new(inner.engine.clone())));
+                poll_settling(settling, context)
             }
             answer => {
                 *registration = None;
@@ -196,4 +239,19 @@ impl Future for Wait {
             }
         }
     }
+}
+
+/// Hands the answer over once its ticket is settled.
+#[cfg(feature = "async")]
+fn poll_settling(
+    settling: &mut Option<(Begin, Ticket)>,
+    context: &mut Context<'_>,
+) -> Poll<Result<Begin>> {
+    let Some((_, ticket)) = settling else { return Poll::Pending };
+    let settled = Pin::new(ticket).poll(context);
+    settled.map(|settled| match (settled, settling.take()) {
+        (Ok(()), Some((answer, _))) => Ok(answer),
+        (Err(error), _) => Err(error),
+        (Ok(()), None) => Err(Error::Closed),
+    })
 }

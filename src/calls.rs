@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::answers::{Answers, Check, Checked};
-use crate::begin::{Begin, begin_full};
+use crate::begin::{Begin, begin_full, begin_unsettled};
+use crate::config::Durability;
 use crate::engine::Engine;
 use crate::engine::check::GROUP;
 use crate::engine::claim::FullKey;
 use crate::engine::finish::{Ending, Written};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lease::{Lease, release_millis};
 use crate::meta::Meta;
 use crate::options::CheckOptions;
@@ -25,17 +26,31 @@ pub(crate) struct Claims<'a> {
     pub(crate) engine: &'a Arc<Engine>,
     pub(crate) space: Option<u32>,
     pub(crate) policy: &'a Policy,
+    pub(crate) durability: Durability,
 }
 
 impl Claims<'_> {
     fn with_key<T>(&self, key: &[u8], then: impl FnOnce(FullKey<'_>) -> Result<T>) -> Result<T> {
-        self.engine.with_key(self.space, key, then)
+        self.engine.with_key(self.space, key, |full| {
+            self.engine.settled(self.durability, full.hash, then(full))
+        })
+    }
+
+    /// Hands an answer about the key on, once what it rests on is as durable as asked for.
+    pub(crate) fn settled<T>(&self, key: &[u8], answer: Result<T>) -> Result<T> {
+        match &answer {
+            // What a key that is none rests on is nothing.
+            Err(Error::EmptyKey | Error::KeyTooLong { .. }) => answer,
+            _ => self.with_key(key, |_| answer),
+        }
     }
 
     pub(crate) fn begin(&self, key: &[u8], options: &BeginOptions) -> Result<Begin> {
         let terms = self.policy.terms(options, self.engine.lifetime())?;
         let now = self.engine.clock.now();
-        self.with_key(key, |full| begin_full(self.engine, full, &terms, now))
+        let level = self.durability;
+        self.engine
+            .with_key(self.space, key, |full| begin_full(self.engine, full, &terms, now, level))
     }
 
     pub(crate) fn begin_many<K: AsRef<[u8]>>(
@@ -45,14 +60,30 @@ impl Claims<'_> {
         answers: &mut Vec<Begin>,
     ) -> Result<()> {
         answers.clear();
+        let begun = self.begin_each(keys, options, answers);
+        if self.durability.is_synced() && !answers.is_empty() {
+            // One round for all of them; leases whose begin is indeterminate are nobody's.
+            self.engine.settle_all().inspect_err(|_| answers.clear())?;
+        }
+        begun
+    }
+
+    fn begin_each<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        options: &BeginOptions,
+        answers: &mut Vec<Begin>,
+    ) -> Result<()> {
         let terms = self.policy.terms(options, self.engine.lifetime())?;
         let now = self.engine.clock.now();
+        let level = self.durability;
+        let begin = |full: FullKey<'_>| begin_unsettled(self.engine, full, &terms, now, level);
         answers.reserve(keys.len());
         let mut buffer = Vec::new();
         keys.chunks(GROUP).try_for_each(|group| {
             let group = group.iter().map(AsRef::as_ref);
             self.engine.with_group(self.space, group, &mut buffer, |full| {
-                answers.push(begin_full(self.engine, full, &terms, now)?);
+                answers.push(begin(full)?);
                 Ok(())
             })
         })
@@ -96,13 +127,26 @@ impl Claims<'_> {
         answers: &mut Answers,
     ) -> Result<()> {
         answers.clear();
+        let checked = self.check_each(items, answers);
+        if self.durability.is_synced() && !answers.is_empty() {
+            // One round for all of them.
+            self.engine.settle_all().inspect_err(|_| answers.clear())?;
+        }
+        checked
+    }
+
+    fn check_each<K: AsRef<[u8]>, O: AsRef<[u8]>>(
+        &self,
+        items: &[(K, O)],
+        answers: &mut Answers,
+    ) -> Result<()> {
         let kept = self.policy.kept(&CheckOptions::new(), self.engine.lifetime())?;
         let now = self.engine.clock.now();
         for (key, outcome) in items {
             let (outcome, receive) = (outcome.as_ref(), answers.receiver());
-            let check =
-                |full: FullKey<'_>| self.engine.check_full(full, outcome, kept, now, receive);
-            self.with_key(key.as_ref(), check)?;
+            self.engine.with_key(self.space, key.as_ref(), |full| {
+                self.engine.check_full(full, outcome, kept, now, receive)
+            })?;
         }
         Ok(())
     }
@@ -133,8 +177,8 @@ impl Claims<'_> {
 
 impl Store {
     pub(crate) fn claims(&self) -> Claims<'_> {
-        let engine = self.engine();
-        Claims { engine, space: None, policy: &engine.config.policy }
+        let (engine, durability) = (self.engine(), self.durability());
+        Claims { engine, space: None, policy: &engine.config.policy, durability }
     }
 
     /// As [`check_and_set`](Store::check_and_set), for a request that was first sent at `sent`.
@@ -257,13 +301,24 @@ impl Store {
     /// As [`Lease::complete`], for the first lease that fails. Those before it are completed, and
     /// [`Lease::is_over`] tells them from the others; those after it were not tried.
     pub fn complete_many<O: AsRef<[u8]>>(&self, items: &mut [(Lease, O)]) -> Result<()> {
+        let (mut completed, mut synced) = (Ok(()), self.durability().is_synced());
         for group in items.chunks_mut(GROUP) {
             group.iter().for_each(|(lease, _)| lease.fetch());
             for (lease, outcome) in group {
-                lease.complete(outcome)?;
+                completed = lease.complete_unsettled(outcome.as_ref()).map(|_| ());
+                synced |= lease.durability().is_synced();
+                if completed.is_err() {
+                    break;
+                }
+            }
+            if completed.is_err() {
+                break;
             }
         }
-        Ok(())
+        if synced {
+            self.engine().settle_all()?;
+        }
+        completed
     }
 
     /// Completes the lease with this version, from another thread or after a restart.

@@ -1,5 +1,6 @@
 //! A store's settings: those that change behaviour, then those that change speed, with limits.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,36 @@ pub enum Durability {
     /// last [`Store::sync`](crate::Store::sync).
     #[default]
     Process,
+    /// As `Process`; and a sync begins at least this often while something is unsynced, so that
+    /// a power loss takes no more than what was recorded in that time and in the sync's own.
+    /// From 1 ms to an hour. Maintenance does it.
+    Interval(Duration),
+    /// When the record is on stable storage, and with it whatever the answer rests on: a
+    /// duplicate of a record that another caller has not synced yet waits for it. One sync serves
+    /// all who wait; see [`Store::ticket`](crate::Store::ticket) for many calls in flight.
+    Synced,
 }
+
+impl Durability {
+    pub(crate) fn is_synced(self) -> bool {
+        matches!(self, Self::Synced)
+    }
+
+    /// Refuses an interval that cannot be kept.
+    pub(crate) fn validate(self) -> Result<()> {
+        match self {
+            Self::Interval(interval) if !INTERVALS.contains(&interval) => {
+                let reason =
+                    format!("the interval is {interval:?}; it must be between 1 ms and an hour");
+                Err(Error::InvalidConfig { reason })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Intervals between syncs that can be asked for.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 
 /// Who does the background work: reclaiming expired segments, sealing full ones, preparing room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -97,6 +127,7 @@ impl Config {
     /// Refuses settings that cannot work, naming the setting and what it allows.
     pub(crate) fn validate(&self) -> Result<()> {
         self.policy.validate_default(self.ttl.millis()?)?;
+        self.durability.validate()?;
         within("key_bytes_max", self.limits.key_bytes_max, 1, KEY_BYTES_MAX)?;
         within("outcome_bytes_max", self.limits.outcome_bytes_max, 0, OUTCOME_BYTES_MAX)?;
         within("lanes", self.lanes, 1, LANES_MAX)?;

@@ -11,6 +11,13 @@ use std::path::{Path, PathBuf};
 /// The result of every fallible call of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What the name of every request for stable storage begins with.
+const SYNC: &str = "sync";
+/// `EMFILE`, the same number on every Unix.
+const TOO_MANY_FILES: i32 = 24;
+/// `ENFILE`, the same number on every Unix.
+const TOO_MANY_FILES_IN_SYSTEM: i32 = 23;
+
 /// Why a call could not do what it was asked to do.
 ///
 /// [`Error::is_retryable`] tells whether the same call may succeed later without anybody
@@ -121,6 +128,12 @@ pub enum Error {
         /// What ran out: space of some kind, or `max_keys` or `max_bytes` of the settings.
         what: &'static str,
     },
+    /// Whether what was recorded reached stable storage is not known, because the sync that it
+    /// waited for failed: it may be found after reopening, or not. The store takes no more writes.
+    Indeterminate {
+        /// The failure that caused it.
+        reason: String,
+    },
     /// An earlier write or sync failed; the store takes no more writes until it is reopened.
     Poisoned {
         /// The failure that caused it.
@@ -155,6 +168,23 @@ impl Error {
         Self::Io { op, path: path.to_path_buf(), source }
     }
 
+    /// Wraps the failure of a sync, which is never mere lack of room: what reached the device is
+    /// unknown, and asking again may be answered as if all of it had.
+    pub(crate) fn unsynced(op: &'static str, path: &Path, source: io::Error) -> Self {
+        debug_assert!(op.starts_with(SYNC));
+        Self::Io { op, path: path.to_path_buf(), source }
+    }
+
+    /// True for a failure after which nothing may be written any more: of a sync, and of any other
+    /// request on the way of a write, unless the system was merely short of something.
+    pub(crate) fn is_final(&self) -> bool {
+        let Self::Io { op, source, .. } = self else { return false };
+        let kind = source.kind();
+        let short = matches!(kind, io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock)
+            || matches!(source.raw_os_error(), Some(TOO_MANY_FILES | TOO_MANY_FILES_IN_SYSTEM));
+        op.starts_with(SYNC) || !short
+    }
+
     /// Damage in a file that is not a segment.
     pub(crate) fn corrupt(path: &Path, offset: u64, what: &'static str) -> Self {
         Self::Corrupt { path: path.to_path_buf(), segment: None, offset, what }
@@ -185,6 +215,12 @@ impl fmt::Display for Error {
                 f,
                 "no room for a new key: {what} ran out; lookups go on, and new keys are taken \
                  again once room returns"
+            ),
+            Self::Indeterminate { reason } => write!(
+                f,
+                "the outcome of the call is indeterminate: a sync failed ({reason}), so what it \
+                 recorded may or may not be found after reopening the store; look then, and do \
+                 not repeat the effect before"
             ),
             Self::Poisoned { reason } => write!(
                 f,

@@ -11,12 +11,13 @@ use crate::engine::open::{read_identity, read_manifest};
 use crate::error::{Error, Result};
 use crate::format::identity::Identity;
 use crate::format::layout::{BLOCK_BYTES, FORMAT_VERSION, IDENTITY_FILE, run_file, segment_file};
-use crate::format::manifest::{Listed, ListedState, Manifest};
+use crate::format::manifest::{Listed, ListedDurability, ListedState, Manifest};
 use crate::format::run::Run;
 use crate::format::segment::{SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::key::KeyHasher;
+use crate::log::scan::Scanner;
 use crate::log::seal::run_of;
-use crate::sys::disk::Disk;
+use crate::sys::disk::{Disk, SegmentFile};
 use crate::sys::files::Directory;
 use crate::sys::space::Space;
 use crate::sys::words;
@@ -75,6 +76,12 @@ pub struct StatReport {
     pub segments: Vec<SegmentStat>,
     /// Bytes allocated on disk for segments.
     pub disk_bytes: u64,
+    /// The level that the store was last opened at: "process", "interval" or "synced".
+    pub durability: &'static str,
+    /// How far the watermarks lag behind: bytes of records of which no watermark in the files says
+    /// that they are on stable storage. A watermark is written after its sync, so that a store at
+    /// rest shows what the last sync covered as well.
+    pub unsynced_bytes: u64,
 }
 
 /// One place where a store's files are not as they were written.
@@ -132,7 +139,37 @@ fn read_store(path: &Path) -> Result<(Directory, Identity, Manifest)> {
     Ok((directory, identity, manifest))
 }
 
-/// Describes a store without opening it. Reads a page of each segment.
+/// Bytes of an open segment's records above its watermarks.
+fn unsynced_bytes(
+    directory: &Directory,
+    name: &str,
+    head: &SegmentHead,
+    hasher: &KeyHasher,
+) -> Result<u64> {
+    let Ok(file) = directory.open_readable(name) else { return Ok(0) };
+    if file.bytes() != head.bytes {
+        return Ok(0);
+    }
+    let space = map_readable(directory, name, &*file)?;
+    let common = head.common();
+    let mut scanner = Scanner::new(space.words(), &common, hasher);
+    for block in scanner.blocks() {
+        scanner.records(block, |_, _, _| {});
+    }
+    Ok(scanner.report.unsynced_bytes)
+}
+
+/// The whole file in memory of its own.
+fn map_readable(directory: &Directory, name: &str, file: &dyn SegmentFile) -> Result<Space> {
+    let bytes = usize::try_from(file.bytes()).unwrap_or(usize::MAX);
+    let space = Space::reserve(bytes, bytes)
+        .map_err(|e| Error::io("reserve memory", &directory.path(name), e))?;
+    file.map(&space, 0)?;
+    Ok(space)
+}
+
+/// Describes a store without opening it. Reads the segments that are not sealed, and a page of
+/// each other one.
 ///
 /// # Errors
 /// [`NotAStore`](Error::NotAStore) and [`NotADirectory`](Error::NotADirectory) if there is none;
@@ -148,7 +185,14 @@ pub fn stat(path: impl AsRef<Path>) -> Result<StatReport> {
         namespaces: namespaces(&manifest),
         segments: Vec::with_capacity(manifest.segments.len()),
         disk_bytes: 0,
+        durability: match manifest.durability {
+            ListedDurability::Process => "process",
+            ListedDurability::Interval => "interval",
+            ListedDurability::Synced => "synced",
+        },
+        unsynced_bytes: 0,
     };
+    let hasher = KeyHasher::new(identity.secret);
     for listed in &manifest.segments {
         let name = segment_file(listed.number);
         let head = directory.read_head(&name, SEGMENT_HEAD_BYTES);
@@ -157,6 +201,9 @@ pub fn stat(path: impl AsRef<Path>) -> Result<StatReport> {
         let sealed = listed.state == ListedState::Sealed;
         report.disk_bytes += directory.allocated_bytes(&name).unwrap_or(0);
         report.disk_bytes += directory.allocated_bytes(&run_file(listed.number)).unwrap_or(0);
+        if let (false, Some(head)) = (sealed, head) {
+            report.unsynced_bytes += unsynced_bytes(&directory, &name, &head, &hasher)?;
+        }
         let ends = head.and_then(|head| Timestamp::from_millis(head.ends).finite());
         report.segments.push(SegmentStat {
             number: listed.number,
@@ -228,10 +275,7 @@ impl Verifier<'_> {
             self.problem(file.bytes().min(self.listed.bytes), "the file's length has changed");
             return Ok(());
         }
-        let bytes = usize::try_from(self.listed.bytes).unwrap_or(usize::MAX);
-        let space = Space::reserve(bytes, bytes)
-            .map_err(|e| Error::io("reserve memory", &self.directory.path(&name), e))?;
-        file.map(&space, 0)?;
+        let space = map_readable(self.directory, &name, &*file)?;
         let mut head = [0; SEGMENT_HEAD_BYTES];
         words::read_bytes(space.words(), &mut head);
         if head == [0; SEGMENT_HEAD_BYTES] && self.listed.state == ListedState::Open {
@@ -256,6 +300,9 @@ impl Verifier<'_> {
         if self.listed.state == ListedState::Sealed {
             self.sealed(&run, found.records)?;
         } else {
+            for offset in &found.lost {
+                self.problem(*offset, "a record that was on stable storage is damaged or gone");
+            }
             self.report.torn_tails += found.torn_tails;
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Durability;
 use crate::engine::Engine;
 use crate::engine::begin::Grant;
 use crate::engine::claim::OwnedKey;
@@ -51,6 +52,8 @@ pub struct Lease {
     /// What dropping does; `None` once the lease was ended, or its effect certainly happened.
     on_drop: Option<DropPolicy>,
     over: bool,
+    /// When its calls return.
+    durability: Durability,
 }
 
 impl Lease {
@@ -59,8 +62,14 @@ impl Lease {
         key: OwnedKey,
         grant: Grant,
         on_drop: DropPolicy,
+        durability: Durability,
     ) -> Self {
-        Self { engine, key, grant, on_drop: Some(on_drop), over: false }
+        Self { engine, key, grant, on_drop: Some(on_drop), over: false, durability }
+    }
+
+    /// The level of the handle that it was begun through.
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// The fencing token: greater than that of every earlier lease on the key, also across
@@ -171,7 +180,8 @@ impl Lease {
     ///
     /// After an error the lease is as it was and the call can be repeated, here or by
     /// [`Store::complete_by`](crate::Store::complete_by). Dropping it then leaves the key in
-    /// progress whatever the drop policy says, since the effect has happened.
+    /// progress whatever the drop policy says, since the effect has happened. After
+    /// [`Indeterminate`](crate::Error::Indeterminate) the outcome may be found after reopening.
     ///
     /// # Errors
     /// [`LeaseLost`](crate::Error::LeaseLost) if the lease is not current any more: nothing was
@@ -216,6 +226,25 @@ impl Lease {
         Ok(Record::new(written.meta, &OutcomeGone::of(outcome).encode()))
     }
 
+    /// As [`Lease::complete_as_record`]; whoever calls it sees to durability.
+    pub(crate) fn complete_unsettled(&mut self, outcome: &[u8]) -> Result<Record> {
+        self.on_drop = None;
+        let written = self.end_unsettled(Ending::Complete(outcome))?;
+        self.over = true;
+        Ok(Record::new(written.meta, outcome))
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
+    }
+
+    /// What its store is.
+    #[cfg(feature = "async")]
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     fn conclude(&mut self, ending: Ending<'_>) -> Result<Written> {
         // Whoever comes with an outcome has had the effect: the key is not to be given back.
         self.on_drop = None;
@@ -225,6 +254,11 @@ impl Lease {
     }
 
     fn end(&self, ending: Ending<'_>) -> Result<Written> {
+        let written = self.end_unsettled(ending);
+        self.engine.settled(self.durability, self.key.full().hash, written)
+    }
+
+    fn end_unsettled(&self, ending: Ending<'_>) -> Result<Written> {
         self.engine.finish(self.key.full(), self.grant.version, ending, self.engine.clock.now())
     }
 }
@@ -241,7 +275,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if self.on_drop == Some(DropPolicy::Release) {
             // Whatever stands against it, the lease ends by its deadline.
-            let _ = self.end(Ending::Release(0));
+            let _ = self.end_unsettled(Ending::Release(0));
         }
     }
 }

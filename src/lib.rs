@@ -53,6 +53,7 @@ mod stats;
 mod store;
 #[expect(unsafe_code, reason = "the one place where memory and system calls are wrapped")]
 mod sys;
+mod ticket;
 mod time;
 mod version;
 mod wheel;
@@ -95,5 +96,6 @@ pub use crate::scan::{Scan, Scanned};
 pub use crate::scope::Scope;
 pub use crate::stats::{Maintained, NamespaceStats, RecoveryReport, Stats};
 pub use crate::store::{Builder, Store};
+pub use crate::ticket::Ticket;
 pub use crate::time::{Clock, JumpPolicy, ManualClock, SystemClock, Timestamp, Ttl};
 pub use crate::version::Version;

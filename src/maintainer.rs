@@ -72,15 +72,19 @@ fn run(engine: &Engine, stop: &AtomicBool) {
         let started = clock::monotonic_millis();
         let claimed = engine.log.blocks_claimed();
         let seal = pace.allows(started, claimed) || engine.log.sealable_count() > BACKLOG_MAX;
-        match engine.maintain_and(BUDGET, seal) {
-            Ok(done) if done.segments_sealed > 0 => pace.sealed(started),
-            Ok(_) => {}
+        let pause = match engine.maintain_and(BUDGET, seal) {
+            Ok(done) => {
+                if done.segments_sealed > 0 {
+                    pace.sealed(started);
+                }
+                engine.commit.due_in(engine.clock.now()).unwrap_or(PERIOD)
+            }
             Err(Error::Closed) => return,
             // Callers meet the same failure themselves, where they can see it; here it can only
             // be tried again.
-            Err(_) => {}
-        }
-        engine.wake.wait(PERIOD);
+            Err(_) => PERIOD,
+        };
+        engine.wake.wait(pause.min(PERIOD));
         if stop.load(Ordering::Acquire) {
             return;
         }

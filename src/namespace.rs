@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::answers::{Answers, Check, Checked};
 use crate::begin::Begin;
 use crate::calls::Claims;
+use crate::config::Durability;
 use crate::engine::finish::Ending;
 use crate::error::Result;
 use crate::lease::{Lease, release_millis};
@@ -69,7 +70,16 @@ impl Store {
 
 impl Namespace {
     fn claims(&self) -> Claims<'_> {
-        Claims { engine: self.store.engine(), space: Some(self.number), policy: &self.policy }
+        let (engine, durability) = (self.store.engine(), self.store.durability());
+        Claims { engine, space: Some(self.number), policy: &self.policy, durability }
+    }
+
+    /// As [`Store::with_durability`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_durability(&self, durability: Durability) -> Result<Self> {
+        Ok(Self { store: self.store.with_durability(durability)?, ..self.clone() })
     }
 
     /// Its name.

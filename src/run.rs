@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use crate::begin::{Begin, InProgress};
 use crate::calls::Claims;
+#[cfg(feature = "async")]
+use crate::config::Durability;
 use crate::error::Error;
 use crate::lease::Lease;
 use crate::meta::Meta;
 use crate::policy::BeginOptions;
 use crate::record::Record;
 use crate::store::Store;
+#[cfg(feature = "async")]
+use crate::ticket::Ticket;
 
 /// How long one wait lasts before the key is looked at again, whatever happens.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -142,18 +146,44 @@ impl Claims<'_> {
         options: &BeginOptions,
         work: impl AsyncFnOnce(&mut Lease) -> Result<O, E>,
     ) -> Result<Run, RunError<E>> {
-        let mut answer = self.begin(key, options)?;
+        let mut answer = self.begin_async(key, options).await?;
         loop {
             match turn(answer)? {
                 Turn::Wait(other) => answer = other.wait_async().await?,
                 Turn::Done(record) => return Ok(Run { record, worked: false }),
                 Turn::Work(mut lease) => {
                     let result = work(&mut lease).await;
-                    return conclude(lease, result);
+                    return conclude_async(lease, result).await;
                 }
             }
         }
     }
+
+    /// As [`Claims::begin`], without blocking for stable storage.
+    #[cfg(feature = "async")]
+    async fn begin_async(&self, key: &[u8], options: &BeginOptions) -> Result<Begin, Error> {
+        let unsettled = Claims { durability: Durability::Process, ..*self };
+        if !self.durability.is_synced() {
+            return self.begin(key, options);
+        }
+        let answer = unsettled.begin(key, options)?.at(self.durability);
+        Ticket::new(self.engine.clone()).await?;
+        Ok(answer)
+    }
+}
+
+/// As [`conclude`], without blocking for stable storage.
+#[cfg(feature = "async")]
+async fn conclude_async<O: AsRef<[u8]>, E>(
+    mut lease: Lease,
+    result: Result<O, E>,
+) -> Result<Run, RunError<E>> {
+    let (Ok(outcome), true) = (&result, lease.durability().is_synced()) else {
+        return conclude(lease, result);
+    };
+    let record = lease.complete_unsettled(outcome.as_ref())?;
+    Ticket::new(lease.engine().clone()).await?;
+    Ok(Run { record, worked: true })
 }
 
 /// Records what the work answered.

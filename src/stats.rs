@@ -13,6 +13,10 @@ pub struct Stats {
     pub buckets: u64,
     /// Bytes allocated on disk for segments and runs.
     pub disk_bytes: u64,
+    /// Bytes of records that are not on stable storage for certain: what a power loss may take.
+    pub unsynced_bytes: u64,
+    /// Rounds of syncs since opening, each of which served all who waited for it.
+    pub syncs: u64,
     /// Bytes of memory that the index takes.
     pub index_bytes: u64,
     /// Checks answered *new* since opening.

@@ -15,6 +15,7 @@ use crate::policy::Policy;
 use crate::record::{Ignore, Own, Record};
 use crate::stats::{Maintained, RecoveryReport, Stats};
 use crate::sys::files::Directory;
+use crate::ticket::Ticket;
 use crate::time::{Clock, JumpPolicy, Ttl};
 
 /// A directory of records, open, with its index in memory.
@@ -40,6 +41,7 @@ use crate::time::{Clock, JumpPolicy, Ttl};
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
+    durability: Durability,
 }
 
 struct Shared {
@@ -96,7 +98,16 @@ impl Store {
 
     #[inline]
     fn check_plain(&self, key: &[u8], outcome: &[u8], lifetime: u64) -> Result<Check> {
+        if self.durability.is_synced() {
+            return self.check_settled(key, outcome, lifetime);
+        }
         self.engine().check_and_set(key, outcome, lifetime, &mut Checked)
+    }
+
+    /// Apart, so that no answer is moved once more where nothing has to be waited for.
+    #[inline(never)]
+    fn check_settled(&self, key: &[u8], outcome: &[u8], lifetime: u64) -> Result<Check> {
+        self.settled(key, self.engine().check_and_set(key, outcome, lifetime, &mut Checked))
     }
 
     /// As [`Store::check_and_set`], with a lifetime of its own for this record.
@@ -116,6 +127,49 @@ impl Store {
         }
         let options = CheckOptions::new().retention(ttl);
         self.claims().check(key.as_ref(), outcome.as_ref(), &options, &mut Checked)
+    }
+
+    /// Hands an answer about the key on, once what it rests on is as durable as asked for.
+    #[inline]
+    fn settled<T>(&self, key: &[u8], answer: Result<T>) -> Result<T> {
+        if self.durability.is_synced() {
+            return self.claims().settled(key, answer);
+        }
+        answer
+    }
+
+    /// A handle of the same store whose calls return at another level; the level of the store's
+    /// own handles stays. Leases and namespaces got from it keep to its level.
+    ///
+    /// ```
+    /// use oncelog::{Durability, Store};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::open(directory.path())?;
+    /// let synced = store.with_durability(Durability::Synced)?;
+    /// store.check_and_set("visit-1", "")?;
+    /// synced.check_and_set("payment-1", "charged")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// An interval holds for the whole store, from now on until it is closed, if it is the
+    /// shortest one asked for.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::Error::InvalidConfig) for an interval that cannot be kept.
+    pub fn with_durability(&self, durability: Durability) -> Result<Self> {
+        durability.validate()?;
+        if let Durability::Interval(interval) = durability {
+            self.engine().commit.demand(interval);
+            self.engine().wake.ring();
+        }
+        Ok(Self { shared: self.shared.clone(), durability })
+    }
+
+    /// When the calls of this handle return.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// Checks and sets many keys in their order, each as a single call would, several times
@@ -149,7 +203,13 @@ impl Store {
         if !engine.is_plain() {
             return self.claims().check_many(items, answers);
         }
-        engine.check_and_set_many(items, engine.lifetime(), answers)
+        let checked = engine.check_and_set_many(items, engine.lifetime(), answers);
+        if self.durability.is_synced() {
+            let answered = items.iter().take(answers.len()).map(|(key, _)| key.as_ref());
+            let settled = engine.settle_many(answers.new_count() > 0, answered);
+            settled.inspect_err(|_| answers.clear())?;
+        }
+        checked
     }
 
     /// Remembers a key without an outcome; true if it was not known.
@@ -160,7 +220,7 @@ impl Store {
     pub fn insert(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let (engine, key) = (self.engine(), key.as_ref());
         let known = if engine.is_plain() {
-            engine.check_and_set(key, &[], engine.lifetime(), &mut Ignore)
+            self.settled(key, engine.check_and_set(key, &[], engine.lifetime(), &mut Ignore))
         } else {
             self.claims().check(key, &[], &CheckOptions::new(), &mut Ignore)
         };
@@ -173,7 +233,8 @@ impl Store {
     /// As [`Store::get`].
     #[inline]
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.engine().get(key.as_ref(), &mut Ignore)
+        let key = key.as_ref();
+        self.settled(key, self.engine().get(key, &mut Ignore))
     }
 
     /// The key's record, if it is known; one that is in progress has none yet, see
@@ -185,7 +246,8 @@ impl Store {
     /// [`Closed`](crate::Error::Closed).
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record>> {
-        self.engine().get(key.as_ref(), &mut Own)
+        let key = key.as_ref();
+        self.settled(key, self.engine().get(key, &mut Own))
     }
 
     /// Looks up many keys, fetching memory for many at once. `lookups` is cleared first.
@@ -193,7 +255,13 @@ impl Store {
     /// # Errors
     /// As [`Store::get`], for the first key that fails; `lookups` holds the results before it.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K], lookups: &mut Lookups) -> Result<()> {
-        self.engine().get_many(keys, lookups)
+        let engine = self.engine();
+        let looked_up = engine.get_many(keys, lookups);
+        if self.durability.is_synced() {
+            let answered = keys.iter().take(lookups.len()).map(AsRef::as_ref);
+            engine.settle_many(false, answered).inspect_err(|_| lookups.clear())?;
+        }
+        looked_up
     }
 
     /// Forgets a key; true if anything was known of it. The next check of it is answered *new*,
@@ -203,17 +271,29 @@ impl Store {
     /// As [`Store::check_and_set`]: a removal is a record too. Room is kept for it, so that
     /// [`Full`](crate::Error::Full) is answered only after some thousand removals on a full disk.
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let engine = self.engine();
-        engine.with_key(None, key.as_ref(), |full| engine.remove(full, None, engine.clock.now()))
+        self.claims().remove(key.as_ref(), None)
     }
 
     /// Returns once everything acknowledged before the call is on stable storage.
     ///
+    /// A barrier: what was recorded at any level survives a power loss afterwards. One sync serves
+    /// all who wait; see also [`Store::ticket`].
+    ///
     /// # Errors
-    /// An error of the system poisons the store: no later write is accepted, since what reached
-    /// the disk is unknown. See [`Poisoned`](crate::Error::Poisoned).
+    /// [`Indeterminate`](crate::Error::Indeterminate) if the sync fails, for everybody who waits
+    /// for it: what was recorded since the last one may be found after reopening, or not. That
+    /// poisons the store: no later write is accepted. See [`Poisoned`](crate::Error::Poisoned).
     pub fn sync(&self) -> Result<()> {
         self.engine().sync()
+    }
+
+    /// A ticket for everything acknowledged before the call, to be waited for later or elsewhere.
+    ///
+    /// # Errors
+    /// [`Poisoned`](crate::Error::Poisoned) or [`Closed`](crate::Error::Closed).
+    pub fn ticket(&self) -> Result<Ticket> {
+        self.engine().health_check()?;
+        Ok(Ticket::new(self.engine().clone()))
     }
 
     /// Does a slice of background work: drops expired segments, sweeps the index, seals full
@@ -392,7 +472,8 @@ impl Builder {
         self
     }
 
-    /// When a call may return. Default: [`Durability::Process`].
+    /// When a call may return. Default: [`Durability::Process`]. See also
+    /// [`Store::with_durability`].
     pub fn durability(mut self, durability: Durability) -> Self {
         self.config.durability = durability;
         self
@@ -461,10 +542,11 @@ impl Builder {
         self.config.validate()?;
         let path = path.as_ref();
         let threaded = self.config.maintenance == Maintenance::Thread;
+        let durability = self.config.durability;
         let directory = Directory::open_exclusive(path)?;
         let engine = Arc::new(Engine::open(Arc::new(directory), self.config)?);
         let maintainer = if threaded { Some(Maintainer::start(&engine, path)?) } else { None };
         let shared = Shared { path: path.to_path_buf(), engine, maintainer };
-        Ok(Store { shared: Arc::new(shared) })
+        Ok(Store { shared: Arc::new(shared), durability })
     }
 }

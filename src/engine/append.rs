@@ -78,7 +78,8 @@ impl Engine {
             Err(Error::Full { .. }) => {}
             done => return done,
         }
-        let urgent = urgently(&self.log, draft, draft.hash.digest(draft.outcome))?;
+        let urgent = urgently(&self.log, draft, draft.hash.digest(draft.outcome))
+            .map_err(|error| self.health.judge(error))?;
         // A kept segment that was opened for it belongs to a bucket from now on.
         if let Some((ends, number)) = urgent.opened {
             self.wheel.add(ends, number);
@@ -86,9 +87,21 @@ impl Engine {
         Ok((urgent.location, urgent.version))
     }
 
-    /// Appends after making room: in an open bucket, in a new block, in a new segment.
+    /// Appends after making room; a failure of the disk ends all writing.
     #[cold]
     fn append_slowly(
+        &self,
+        lane: usize,
+        draft: &Draft<'_>,
+        digest: u64,
+        lifetime: u64,
+    ) -> Result<(Location, Version)> {
+        let appended = self.append_with_room(lane, draft, digest, lifetime);
+        appended.map_err(|error| self.health.judge(error))
+    }
+
+    /// Makes room in an open bucket, in a new block, in a new segment, and appends.
+    fn append_with_room(
         &self,
         lane: usize,
         draft: &Draft<'_>,

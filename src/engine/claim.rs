@@ -295,7 +295,8 @@ impl Engine {
         // Under a stripe's lock, as close() waits for the stripes and then for nobody.
         let _stripe = self.index.lock_stripe(0);
         self.health.check_writable()?;
-        self.log.space_number(name, self.clock.now())
+        let number = self.log.space_number(name, self.clock.now());
+        number.map_err(|error| self.health.judge(error))
     }
 
     /// What is known of a key that was looked up.
@@ -390,7 +391,8 @@ impl Engine {
         if let (true, Some(state)) = (started, next.state) {
             // The last moment at which it can be completed is that of its own expiry.
             let latest = expiry(next.expires, state.retention_ms);
-            self.log.promise(lane, promised, latest, next.now)?;
+            let kept = self.log.promise(lane, promised, latest, next.now);
+            kept.map_err(|error| self.health.judge(error))?;
         }
         let appended = self.append_next(full, before, next).inspect_err(|_| {
             if started {

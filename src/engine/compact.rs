@@ -102,7 +102,7 @@ impl Engine {
                 }
                 Ok(true)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(self.health.judge(error)),
         }
     }
 
@@ -207,7 +207,7 @@ impl Engine {
         }
         // What has superseded the records dropped here may lie in any segment, and must not be
         // lost by a power loss that these records would have survived.
-        self.log.sync().map_err(|error| self.health.poison(error))?;
+        self.settle_all()?;
         let superseded = job.superseded;
         self.wheel.remove(segment.ends, segment.number);
         compactor.job = None;

@@ -29,6 +29,16 @@ impl Health {
         if self.state.load(Ordering::Acquire) == CLOSED { Err(Error::Closed) } else { Ok(()) }
     }
 
+    /// Refuses what relies on the disk once it has failed; not because the store is closed.
+    pub(crate) fn check_sound(&self) -> Result<()> {
+        if self.reason.lock().is_empty() { Ok(()) } else { Err(self.poisoned()) }
+    }
+
+    /// Ends all writing if the error says that what reached the disk is unknown.
+    pub(crate) fn judge(&self, error: Error) -> Error {
+        if error.is_final() { self.poison(error) } else { error }
+    }
+
     /// Ends all writing because of a failure whose extent is unknown.
     pub(crate) fn poison(&self, error: Error) -> Error {
         let mut reason = self.reason.lock();
@@ -50,6 +60,10 @@ impl Health {
         if self.state.load(Ordering::Acquire) == CLOSED {
             return Error::Closed;
         }
+        self.poisoned()
+    }
+
+    fn poisoned(&self) -> Error {
         Error::Poisoned { reason: self.reason.lock().clone() }
     }
 }

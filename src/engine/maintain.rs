@@ -19,6 +19,12 @@ impl Engine {
 
     /// As [`Engine::maintain`]; seals and compacts only if asked to.
     pub(crate) fn maintain_and(&self, budget: Duration, seal: bool) -> Result<Maintained> {
+        self.maintain_unjudged(budget, seal).map_err(|error| self.health.judge(error))
+    }
+
+    fn maintain_unjudged(&self, budget: Duration, seal: bool) -> Result<Maintained> {
+        // First of all, as futures that wait learn of a failure by it as well.
+        self.commit_step(self.clock.now())?;
         self.health.check_writable()?;
         let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
         let until = clock::monotonic_millis().saturating_add(budget_ms);
@@ -33,6 +39,7 @@ impl Engine {
         done.segments_expired = self.expire(now)?;
         let mut compact = seal;
         loop {
+            self.commit_step(now)?;
             let (freed, sweep_more) = self.sweep_step()?;
             done.slots_freed += freed;
             let sealed = seal && self.seal_step()?;
@@ -70,14 +77,8 @@ impl Engine {
             Ok(()) => Ok(true),
             // Without room for the run the segment stays as it is, and is scanned at open.
             Err(Error::Full { .. }) => Ok(false),
-            Err(error) => Err(self.health.poison(error)),
+            Err(error) => Err(error),
         }
-    }
-
-    /// Everything acknowledged before the call is on stable storage when it returns.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.health.check_writable()?;
-        self.log.sync().map_err(|error| self.health.poison(error))
     }
 
     /// Ends the store: seals, syncs and says so in the manifest. False if it was closed before.
@@ -94,7 +95,9 @@ impl Engine {
         self.waiters.wake_all();
         // A step of compaction goes on to its end; the next one sees that the store is closed.
         let _compactor = self.compactor.lock();
-        self.log.close(&self.hasher, self.clock.now())?;
+        // Whoever still waits for stable storage is served by this.
+        self.settle_all()?;
+        self.log.close(&self.hasher, self.clock.now()).map_err(|error| self.health.judge(error))?;
         Ok(true)
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod begin;
 pub(crate) mod check;
 pub(crate) mod choose;
 pub(crate) mod claim;
+pub(crate) mod commit;
 pub(crate) mod compact;
 pub(crate) mod expire;
 pub(crate) mod finish;
@@ -37,6 +38,8 @@ pub(crate) mod wake;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod commit_tests;
+#[cfg(test)]
 mod compact_tests;
 #[cfg(test)]
 mod hold_tests;
@@ -44,6 +47,8 @@ mod hold_tests;
 mod lease_tests;
 #[cfg(all(test, oncelog_shuttle))]
 mod models;
+#[cfg(test)]
+mod power_tests;
 #[cfg(test)]
 mod recover_tests;
 #[cfg(test)]
@@ -60,6 +65,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::config::Config;
 use crate::engine::claim::FullKey;
+use crate::engine::commit::Commit;
 use crate::engine::compact::Compactor;
 use crate::engine::expire::Sweeper;
 use crate::engine::health::Health;
@@ -94,6 +100,7 @@ pub(crate) struct Engine {
     /// Rung when maintenance should come before its time.
     pub(crate) wake: Wake,
     pub(crate) waiters: Arc<Waiters>,
+    pub(crate) commit: Commit,
     counters: Box<[CachePadded<Counters>; COUNTERS]>,
     /// By the namespace's number; made when one first counts something.
     space_counters: Box<[OnceLock<Box<Counters>>]>,
@@ -189,6 +196,8 @@ impl Engine {
             segments,
             buckets: self.wheel.bucket_count(),
             disk_bytes,
+            unsynced_bytes: self.log.unsynced_bytes(),
+            syncs: self.commit.done(),
             index_bytes: self.index.bytes(),
             checks_new: sum(|counters| &counters.new),
             checks_duplicate: sum(|counters| &counters.duplicate),

@@ -8,12 +8,12 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
-use crate::config::{Config, SEGMENT_BYTES_MAX};
+use crate::config::{Config, Durability, SEGMENT_BYTES_MAX};
 use crate::engine::{Counters, Engine};
 use crate::error::{Error, Result};
 use crate::format::identity::{Identity, IdentityError};
 use crate::format::layout::{FORMAT_VERSION, IDENTITY_FILE, MANIFEST_FILE};
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{ListedDurability, Manifest};
 use crate::index::Index;
 use crate::key::KeyHasher;
 use crate::log::Log;
@@ -75,10 +75,19 @@ impl Engine {
             compactor: crate::sys::sync::Mutex::default(),
             wake: crate::engine::wake::Wake::default(),
             waiters: Arc::default(),
+            commit: crate::engine::commit::Commit::default(),
             space_counters: (0..=SPACES_MAX).map(|_| OnceLock::new()).collect(),
             counters,
             recovery: report,
         };
+        engine.log.note_durability(match engine.config.durability {
+            Durability::Process => ListedDurability::Process,
+            Durability::Interval(interval) => {
+                engine.commit.demand(interval);
+                ListedDurability::Interval
+            }
+            Durability::Synced => ListedDurability::Synced,
+        });
         let unused = engine.recover(&manifest)?;
         engine.recovery.clock_held_ms = engine.clock.settle();
         // From here on the epoch is in use; nothing was answered before.
@@ -135,6 +144,7 @@ fn create(disk: &dyn Disk, config: &Config) -> Result<(Identity, Manifest)> {
     let manifest = Manifest {
         epoch: 0,
         closed: true,
+        durability: ListedDurability::default(),
         time: created,
         next_number: 1,
         spaces: Vec::new(),

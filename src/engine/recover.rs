@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::format::layout::UNIT_BYTES;
+use crate::format::layout::{BLOCK_BYTES, UNIT_BYTES, block_start};
 use crate::format::location::Location;
 use crate::format::manifest::{ListedState, Manifest};
 use crate::format::record::{Kind, Marks};
@@ -18,7 +18,7 @@ use crate::key::KeyHash;
 use crate::log::adopt::Adopted;
 use crate::log::holdings::{Held, add_held};
 use crate::log::scan::{ScanReport, Scanner};
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, Written};
 use crate::log::view::space_at;
 use crate::log::{Found, Log};
 use crate::sys::sync::{Mutex, processors};
@@ -49,6 +49,21 @@ enum Task {
     Rebuild(Arc<Segment>, u64),
     /// A segment in which leases may be under way.
     Promises(Arc<Segment>),
+}
+
+/// How far the blocks of unsealed segments hold valid records, with their segments.
+type FoundBlocks = Vec<(Arc<Segment>, Written)>;
+
+/// Below a watermark.
+const LOST: &str = "a record that was on stable storage is damaged or gone";
+
+fn written_of(segment: &Segment, block: BlockHeader, sound_end: u64) -> Written {
+    let limit = (u64::from(block.index) + u64::from(block.span)) * BLOCK_BYTES;
+    Written {
+        start: segment.at + block_start(u64::from(block.index)),
+        limit: segment.at + limit,
+        next: segment.at + sound_end,
+    }
 }
 
 impl Engine {
@@ -90,7 +105,8 @@ impl Engine {
                 self.log.free(&segment)?;
             }
         }
-        let report = self.run_tasks(tasks)?;
+        let (report, found) = self.run_tasks(tasks)?;
+        self.settle_found(&found)?;
         self.recovery.records += report.records;
         self.recovery.torn_tails = report.torn_tails;
         self.recovery.torn_bytes = report.torn_bytes;
@@ -113,6 +129,8 @@ impl Engine {
     ) -> Result<()> {
         if state == ListedState::Sealed {
             segment.mark_sealed(records);
+            // Its contents were synced before it was called sealed.
+            self.log.mark_durable(segment);
             match self.log.read_run(segment, records)? {
                 Some(run) => {
                     self.recovery.sealed += 1;
@@ -131,23 +149,41 @@ impl Engine {
         }
         let mut scanner = Scanner::new(self.log.words(segment), &segment.common, self.hasher());
         let blocks = scanner.blocks();
-        self.recovery.torn_tails += scanner.report.torn_tails;
+        let report = scanner.report;
+        self.recovery.torn_tails += report.torn_tails;
+        if let Some(offset) = report.lost.first() {
+            return Err(self.log.corrupt(segment.number, *offset, LOST));
+        }
         for part in blocks.chunks(BLOCKS_PER_TASK) {
             tasks.push(Task::Blocks(segment.clone(), part.to_vec()));
         }
         Ok(())
     }
 
-    fn run_tasks(&self, tasks: Vec<Task>) -> Result<ScanReport> {
+    /// Brings to stable storage what was found in segments that are not sealed: what is answered
+    /// from now on must not be lost by a power cut that comes after it.
+    fn settle_found(&self, found: &FoundBlocks) -> Result<()> {
+        let mut segments: Vec<&Arc<Segment>> = found.iter().map(|(segment, _)| segment).collect();
+        segments.sort_unstable_by_key(|segment| segment.number);
+        segments.dedup_by_key(|segment| segment.number);
+        for segment in segments {
+            let own = found.iter().filter(|(other, _)| Arc::ptr_eq(other, segment));
+            let written: Vec<Written> = own.map(|(_, written)| *written).collect();
+            self.log.settle(segment, &written)?;
+        }
+        Ok(())
+    }
+
+    fn run_tasks(&self, tasks: Vec<Task>) -> Result<(ScanReport, FoundBlocks)> {
         let threads = processors().min(tasks.len().max(1));
-        let queue = Mutex::new(tasks);
+        let (queue, found) = (Mutex::new(tasks), Mutex::default());
         let work = || {
             let mut report = ScanReport::default();
             loop {
                 let Some(task) = queue.lock().pop() else {
                     return Ok(report);
                 };
-                report.add(&self.run_task(task)?);
+                report.add(&self.run_task(task, &found)?);
             }
         };
         let reports: Vec<Result<ScanReport>> = std::thread::scope(|scope| {
@@ -163,10 +199,10 @@ impl Engine {
         for report in reports {
             total.add(&report?);
         }
-        Ok(total)
+        Ok((total, found.into_inner()))
     }
 
-    fn run_task(&self, task: Task) -> Result<ScanReport> {
+    fn run_task(&self, task: Task, found: &Mutex<FoundBlocks>) -> Result<ScanReport> {
         match task {
             Task::Promises(segment) => {
                 self.log.visit(&segment, &self.hasher, |location, view| {
@@ -178,7 +214,11 @@ impl Engine {
             Task::Blocks(segment, blocks) => {
                 let mut scanner =
                     Scanner::new(self.log.words(&segment), &segment.common, self.hasher());
-                self.restore_blocks(&segment, &blocks, &mut scanner)?;
+                let written = self.restore_blocks(&segment, &blocks, &mut scanner)?;
+                if let Some(offset) = scanner.report.lost.first() {
+                    return Err(self.log.corrupt(segment.number, *offset, LOST));
+                }
+                found.lock().extend(written.into_iter().map(|one| (segment.clone(), one)));
                 Ok(scanner.report)
             }
             Task::Rebuild(segment, records) => {
@@ -230,8 +270,9 @@ impl Engine {
         segment: &Segment,
         blocks: &[BlockHeader],
         scanner: &mut Scanner<'_>,
-    ) -> Result<()> {
+    ) -> Result<Vec<Written>> {
         let (mut found, words) = (Vec::new(), self.log.words(segment));
+        let mut written = Vec::with_capacity(blocks.len());
         for block in blocks {
             found.clear();
             let (mut removal_bytes, mut held) = (0, Vec::new());
@@ -246,6 +287,7 @@ impl Engine {
                 }
                 found.push((hash, at));
             });
+            written.push(written_of(segment, *block, scanner.sound_end));
             self.log.waste.add_removals(segment.chunks().start, removal_bytes);
             self.log.holdings.found(segment.chunks().start, &held);
             for group in found.chunks(GROUP) {
@@ -260,7 +302,7 @@ impl Engine {
                 }
             }
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Lets the key's slot lead to the record, unless it leads to one of a higher version.

@@ -24,6 +24,22 @@ pub(crate) enum ListedState {
     Sealed,
 }
 
+/// The level of the store that wrote the manifest, for whoever inspects it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ListedDurability {
+    #[default]
+    Process,
+    Interval,
+    Synced,
+}
+
+impl ListedDurability {
+    const ALL: [Self; 3] = [Self::Process, Self::Interval, Self::Synced];
+}
+
+/// Above the mark of a closed store, in the same four bytes.
+const DURABILITY_SHIFT: u32 = 8;
+
 /// One segment that belongs to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
@@ -59,6 +75,8 @@ pub(crate) struct Manifest {
     pub(crate) epoch: u32,
     /// True when the store was closed: nothing is open and no tail can be torn.
     pub(crate) closed: bool,
+    /// When calls of the store that wrote this returned; of no meaning for reading it.
+    pub(crate) durability: ListedDurability,
     /// The store's time when this was written; it never runs back behind it.
     pub(crate) time: Timestamp,
     pub(crate) next_number: u64,
@@ -71,8 +89,10 @@ impl Manifest {
         let mut bytes = Vec::with_capacity(64 + self.segments.len() * ENTRY_BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        let level = ListedDurability::ALL.iter().position(|level| *level == self.durability);
+        let level = u32::try_from(level.unwrap_or(0)).unwrap_or(0) << DURABILITY_SHIFT;
         let marks = if self.closed { CLOSED | HELD } else { HELD };
-        bytes.extend_from_slice(&marks.to_le_bytes());
+        bytes.extend_from_slice(&(marks | level).to_le_bytes());
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
         let spaces = u32::try_from(self.spaces.len()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&spaces.to_le_bytes());
@@ -105,10 +125,12 @@ impl Manifest {
             return None;
         }
         let marks = reader.u32()?;
-        if marks & !(CLOSED | HELD) != 0 {
+        if marks & ((1 << DURABILITY_SHIFT) - 1) & !(CLOSED | HELD) != 0 {
             return None;
         }
         let closed = marks & CLOSED != 0;
+        let level = usize::try_from(marks >> DURABILITY_SHIFT).ok()?;
+        let durability = *ListedDurability::ALL.get(level)?;
         let epoch = reader.u32()?;
         let space_count = reader.u32()?;
         let time = Timestamp::from_millis(reader.u64()?);
@@ -134,13 +156,13 @@ impl Manifest {
             };
             segments.push(Listed { number, bytes, state, records });
         }
-        Some(Self { epoch, closed, time, next_number, spaces, segments })
+        Some(Self { epoch, closed, durability, time, next_number, spaces, segments })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Listed, ListedState, Manifest, Space};
+    use super::{Listed, ListedDurability, ListedState, Manifest, Space};
     use crate::time::Timestamp;
 
     fn space(number: u32, name: &str) -> Space {
@@ -154,6 +176,7 @@ mod tests {
         Manifest {
             epoch: 7,
             closed: false,
+            durability: ListedDurability::Synced,
             time: Timestamp::from_millis(99),
             next_number: 4,
             spaces: vec![space(1, "payments"), space(2, "x")],

@@ -3,7 +3,7 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::format::identity::ID_BYTES;
-use crate::format::layout::FORMAT_VERSION;
+use crate::format::layout::{FORMAT_VERSION, UNIT_BYTES};
 use crate::format::reader::{Reader, checked, seal};
 use crate::format::record::Common;
 
@@ -73,8 +73,47 @@ impl SegmentHead {
 }
 
 const BLOCK_MAGIC: u64 = 0x6b6c_626e;
+const WATERMARK_MAGIC: u64 = 0x6b72_6d77;
 
-/// Words of a block header that are used; the rest of its cache line is zero.
+/// Word of a block header that the watermark is in.
+pub(crate) const WATERMARK_WORD: usize = 2;
+
+/// Up to where a block, or a span of them, was on stable storage; one word of its header.
+///
+/// Written after the sync that it tells of, so it is never ahead of what a power loss leaves. One
+/// word, as a power loss may keep one word of a line and lose the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Watermark {
+    /// Bytes from the block's beginning, its header included; a multiple of the unit, not zero.
+    pub(crate) bytes: u64,
+}
+
+impl Watermark {
+    pub(crate) fn encode(self, index: u32, common: &Common) -> u64 {
+        let units = (self.bytes / UNIT_BYTES) & 0xffff_ffff;
+        Self::check(units, index, common) | units
+    }
+
+    /// `Ok(None)` where none was written, `Err` for a damaged one.
+    pub(crate) fn decode(word: u64, index: u32, common: &Common) -> Result<Option<Self>, ()> {
+        if word == 0 {
+            return Ok(None);
+        }
+        let units = word & 0xffff_ffff;
+        if Self::check(units, index, common) | units != word {
+            return Err(());
+        }
+        Ok(Some(Self { bytes: units * UNIT_BYTES }))
+    }
+
+    /// In the upper half of the word.
+    fn check(units: u64, index: u32, common: &Common) -> u64 {
+        let placed = u64::from(index) << 32 | units;
+        xxh3_64_with_seed(&placed.to_le_bytes(), common.seed ^ WATERMARK_MAGIC) >> 32 << 32
+    }
+}
+
+/// Words of a block header that say what block it is.
 pub(crate) const BLOCK_HEADER_WORDS: usize = 2;
 
 /// A block's header: which block it is, and how many blocks its one record takes.
@@ -119,7 +158,7 @@ impl BlockHeader {
 
 #[cfg(test)]
 mod tests {
-    use super::{BlockHeader, SEGMENT_HEAD_BYTES, SegmentHead};
+    use super::{BlockHeader, SEGMENT_HEAD_BYTES, SegmentHead, Watermark};
 
     fn head() -> SegmentHead {
         SegmentHead {
@@ -142,6 +181,19 @@ mod tests {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(SegmentHead::decode(&flipped), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_watermark_is_bound_to_its_place_and_no_single_bit_flip_goes_unnoticed() {
+        let common = head().common();
+        let watermark = Watermark { bytes: 4128 };
+        let word = watermark.encode(3, &common);
+        assert_eq!(Watermark::decode(word, 3, &common), Ok(Some(watermark)));
+        assert_eq!(Watermark::decode(word, 4, &common), Err(()));
+        assert_eq!(Watermark::decode(0, 3, &common), Ok(None));
+        for bit in 0..64 {
+            assert_eq!(Watermark::decode(word ^ 1 << bit, 3, &common), Err(()), "bit {bit}");
         }
     }
 

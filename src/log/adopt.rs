@@ -83,14 +83,23 @@ impl Log {
         let words = self.space.words().get(first..).unwrap_or_default();
         let mut head = [0; SEGMENT_HEAD_BYTES];
         words::read_bytes(words, &mut head);
+        let unused = |file| {
+            let (number, bytes) = (listed.number, listed.bytes);
+            Ok(Adopted::Unused(Prepared { number, at, bytes, file }))
+        };
         if head == [0; SEGMENT_HEAD_BYTES] && listed.state == ListedState::Open {
             if !blocks_are_unused(words, listed.bytes) {
                 return Err(self.corrupt(listed.number, 0, "the segment's head is gone"));
             }
-            let (number, bytes) = (listed.number, listed.bytes);
-            return Ok(Adopted::Unused(Prepared { number, at, bytes, file }));
+            return unused(file);
         }
-        let head = SegmentHead::decode(&head)
+        let decoded = SegmentHead::decode(&head);
+        let torn = decoded.is_none() && listed.state == ListedState::Open;
+        if torn && blocks_are_unused(words, listed.bytes) {
+            // A power loss while it was begun: the head is durable before a block is claimed.
+            return unused(file);
+        }
+        let head = decoded
             .ok_or_else(|| self.corrupt(listed.number, 0, "the segment's head is damaged"))?;
         if head.store != self.id || head.number != listed.number || head.bytes != listed.bytes {
             return Err(self.corrupt(listed.number, 0, "the segment belongs elsewhere"));

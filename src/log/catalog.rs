@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES};
-use crate::format::manifest::{Listed, Manifest, Space};
+use crate::format::manifest::{Listed, ListedDurability, Manifest, Space};
 use crate::log::places::Places;
 use crate::log::segment::{Prepared, Segment};
 use crate::time::Timestamp;
@@ -51,6 +51,8 @@ pub(crate) struct Catalog {
     under_way: BTreeMap<u64, Listed>,
     places: Places,
     next_number: u64,
+    /// The store's level, for the manifest alone.
+    pub(crate) durability: ListedDurability,
     /// All namespaces, in order of their numbers.
     pub(crate) spaces: Vec<Space>,
 }
@@ -67,6 +69,7 @@ impl Catalog {
             under_way: BTreeMap::new(),
             places: Places::new(chunks),
             next_number: 1,
+            durability: ListedDurability::default(),
             spaces: Vec::new(),
         }
     }
@@ -287,6 +290,7 @@ impl Catalog {
         let segments = self.segments.values().map(|segment| segment.listed());
         let segments = segments.chain(unused).collect();
         let (next_number, spaces) = (self.next_number, self.spaces.clone());
-        Manifest { epoch, closed, time, next_number, spaces, segments }
+        let durability = self.durability;
+        Manifest { epoch, closed, durability, time, next_number, spaces, segments }
     }
 }

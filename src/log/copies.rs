@@ -14,7 +14,7 @@ use crate::format::location::Location;
 use crate::format::record::Header;
 use crate::key::KeyHash;
 use crate::log::lane::{Cursor, Lane};
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, Written};
 use crate::log::view::RecordView;
 use crate::log::{Draft, Log};
 use crate::time::Timestamp;
@@ -125,6 +125,11 @@ impl Log {
         if let Some(segment) = segment {
             self.withdraw(&segment);
         }
+    }
+
+    /// Adds how far copies are written.
+    pub(crate) fn copies_written(&self, parts: &mut Vec<(Arc<Segment>, Written)>) {
+        self.copies.lock().lane.written(parts);
     }
 
     /// Nothing more is copied to the segment.

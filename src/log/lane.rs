@@ -11,7 +11,7 @@ use crate::format::layout::{BLOCK_BYTES, BLOCK_HEADER_BYTES, block_start};
 use crate::format::location::Location;
 use crate::format::record::{Common, Header};
 use crate::format::segment::BlockHeader;
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, Written};
 use crate::log::versions::{VersionRange, Versions};
 use crate::log::{Draft, NoBlock};
 use crate::sys::prefetch::prefetch;
@@ -39,6 +39,8 @@ pub(crate) struct Cursor {
     ends: Timestamp,
     common: Common,
     segment_at: u64,
+    /// Where the first block's header lies, in the address space.
+    start: u64,
     /// Where the next record begins, in the address space.
     next: u64,
     limit: u64,
@@ -56,7 +58,12 @@ impl Cursor {
             words::store_release(second, check);
         }
         let (common, segment_at, ends) = (segment.common, segment.at, segment.ends);
-        Self { segment, ends, common, segment_at, next: start + BLOCK_HEADER_BYTES, limit }
+        let next = start + BLOCK_HEADER_BYTES;
+        Self { segment, ends, common, segment_at, start, next, limit }
+    }
+
+    fn written(&self) -> Written {
+        Written { start: self.start, limit: self.limit, next: self.next }
     }
 
     fn room(&self) -> u64 {
@@ -86,6 +93,7 @@ impl Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
+        self.segment.left.lock().push(self.written());
         self.segment.cursors.fetch_sub(1, Ordering::Release);
     }
 }
@@ -135,6 +143,11 @@ impl Lane {
             }
         }
         self.cursors.push(cursor);
+    }
+
+    /// Adds how far its blocks are written, with their segments.
+    pub(crate) fn written(&self, parts: &mut Vec<(Arc<Segment>, Written)>) {
+        parts.extend(self.cursors.iter().map(|one| (one.segment.clone(), one.written())));
     }
 
     /// Gives up the blocks in a segment.

@@ -6,8 +6,9 @@
 //! ([`table`]), which also says whether the segment still lives.
 //!
 //! Lock order: the sealing lock or a stripe of the index, then the growing lock, the listing lock,
-//! a lane, the catalog. `append` takes the lane only. The catalog is held for no system call, so
-//! that nobody who claims a block waits for a disk unless there is no block to claim.
+//! a lane, the catalog, what a segment's given-up blocks hold. `append` takes the lane only. The
+//! catalog is held for no system call, so that nobody who claims a block waits for a disk unless
+//! there is no block to claim.
 
 pub(crate) mod adopt;
 pub(crate) mod catalog;
@@ -21,6 +22,7 @@ pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod segment;
 pub(crate) mod spaces;
+pub(crate) mod sync;
 pub(crate) mod table;
 pub(crate) mod versions;
 pub(crate) mod view;
@@ -47,6 +49,7 @@ use crate::log::lane::Lane;
 use crate::log::reserve::Reserve;
 use crate::log::segment::Segment;
 use crate::log::spaces::SPACES_MAX;
+use crate::log::sync::Durable;
 use crate::log::table::Table;
 use crate::log::versions::Versions;
 use crate::log::view::{RecordView, Replay};
@@ -104,6 +107,7 @@ pub(crate) struct Log {
     pub(crate) waste: Waste,
     pub(crate) holdings: Holdings,
     copies: Mutex<Copies>,
+    durable: Durable,
     /// Segments dropped whose places are not free yet.
     unswept: AtomicU64,
     /// Held while segments are sealed, so that no two threads seal the same one.
@@ -131,6 +135,7 @@ impl Log {
         let table = Table::new(bytes(chunks)).map_err(fail)?;
         let reserve = Reserve::new(bytes(chunks), lanes).map_err(fail)?;
         let waste = Waste::new(bytes(chunks)).map_err(fail)?;
+        let durable = Durable::new(bytes(chunks)).map_err(fail)?;
         let lanes = (0..lanes).map(|_| CachePadded::new(Mutex::new(Lane::default()))).collect();
         let versions = Versions::new(epoch);
         let catalog = Mutex::new(Catalog::new(sizes, chunks));
@@ -147,6 +152,7 @@ impl Log {
             waste,
             holdings: Holdings::new(SPACES_MAX),
             copies: Mutex::default(),
+            durable,
             sealing: Mutex::default(),
             growing: Mutex::default(),
             listing: Mutex::default(),
@@ -243,15 +249,6 @@ impl Log {
         }
     }
 
-    /// Everything appended before the call is on stable storage when it returns.
-    pub(crate) fn sync(&self) -> Result<()> {
-        let segments = self.catalog.lock().unsealed();
-        for segment in segments {
-            segment.sync()?;
-        }
-        Ok(())
-    }
-
     /// Ends appending to the segment: afterwards no lane has a block in it.
     pub(crate) fn withdraw(&self, segment: &Arc<Segment>) {
         self.catalog.lock().deactivate(segment);
@@ -318,6 +315,7 @@ impl Log {
             .map_err(|e| Error::io("unmap segment", &self.disk.path(""), e))?;
         self.waste.reset(segment.chunks());
         self.holdings.forget(&segment.chunks());
+        self.durable.forget(segment);
         self.catalog.lock().free(segment.chunks());
         self.unswept.fetch_sub(1, Ordering::SeqCst);
         Ok(())

@@ -24,7 +24,7 @@ use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES};
 use crate::format::location::Location;
 use crate::format::record::{Header, Kind};
 use crate::log::lane::{Cursor, Lane};
-use crate::log::segment::{Prepared, Segment};
+use crate::log::segment::{Prepared, Segment, Written};
 use crate::log::{Draft, Log};
 use crate::sys::arena::{Arena, LINE_SLOTS};
 use crate::sys::sync::Mutex;
@@ -149,6 +149,11 @@ impl Reserve {
         let mut open = self.open.lock();
         open.lane.leave(segment);
         open.segment.take_if(|own| Arc::ptr_eq(own, segment));
+    }
+
+    /// Adds how far the kept segment in use is written.
+    pub(crate) fn written(&self, parts: &mut Vec<(Arc<Segment>, Written)>) {
+        self.open.lock().lane.written(parts);
     }
 
     /// Room was promised to a lease that may still be under way.

@@ -4,13 +4,16 @@
 //! record is the block's end: zeros if the lane stopped there, something else if it was torn off
 //! while writing. Should valid records follow nevertheless, they are found by trying every unit,
 //! and kept: what lies between is counted as damage.
+//!
+//! A block that ends below its watermark has lost what was on stable storage once: that is no torn
+//! tail, whatever it looks like.
 
 use crate::sys::sync::atomic::AtomicU64;
 
 use crate::format::layout::{BLOCK_BYTES, BLOCK_HEADER_BYTES, UNIT_BYTES, block_start};
 use crate::format::location::Location;
 use crate::format::record::{Common, Header};
-use crate::format::segment::BlockHeader;
+use crate::format::segment::{BlockHeader, WATERMARK_WORD, Watermark};
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::segment::Segment;
 use crate::log::view::RecordView;
@@ -25,7 +28,12 @@ pub(crate) struct ScanReport {
     pub(crate) torn_bytes: u64,
     /// Offset in the segment of each place where damage precedes a valid record.
     pub(crate) damaged: Vec<u64>,
+    /// Offset in the segment of each place below a watermark without the valid record that was
+    /// there when it was synced.
+    pub(crate) lost: Vec<u64>,
     pub(crate) created_max: u64,
+    /// Bytes of valid records above the watermarks.
+    pub(crate) unsynced_bytes: u64,
 }
 
 impl ScanReport {
@@ -34,7 +42,9 @@ impl ScanReport {
         self.torn_tails += other.torn_tails;
         self.torn_bytes += other.torn_bytes;
         self.damaged.extend_from_slice(&other.damaged);
+        self.lost.extend_from_slice(&other.lost);
         self.created_max = self.created_max.max(other.created_max);
+        self.unsynced_bytes += other.unsynced_bytes;
     }
 }
 
@@ -47,11 +57,14 @@ pub(crate) struct Scanner<'a> {
     hasher: &'a KeyHasher,
     buffer: Vec<u8>,
     pub(crate) report: ScanReport,
+    /// Where the block read last stops being valid records without a gap, in the segment.
+    pub(crate) sound_end: u64,
 }
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(words: &'a [AtomicU64], common: &'a Common, hasher: &'a KeyHasher) -> Self {
-        Self { words, common, hasher, buffer: Vec::new(), report: ScanReport::default() }
+        let (buffer, report) = (Vec::new(), ScanReport::default());
+        Self { words, common, hasher, buffer, report, sound_end: 0 }
     }
 
     /// The blocks that were claimed, in order.
@@ -77,6 +90,9 @@ impl<'a> Scanner<'a> {
         let first = usize::try_from(block_start(u64::from(index)) / 8).ok()?;
         let word = |at: usize| self.words.get(at).map(words::load);
         let header = [word(first)?, word(first + 1)?];
+        if header == [0; 2] && word(first + WATERMARK_WORD)? != 0 {
+            self.report.lost.push(block_start(u64::from(index)));
+        }
         let decoded = BlockHeader::decode(header, index, self.common);
         decoded.unwrap_or_else(|()| {
             // A lane writes the header before the first record. Torn here, the block is empty;
@@ -97,6 +113,7 @@ impl<'a> Scanner<'a> {
         let limit = limit.min(self.words.len() as u64 * 8);
         let mut end = at;
         let mut suspect = None;
+        let mut first_gap = None;
         while at < limit {
             if let Some((header, hash)) = self.record(at, limit) {
                 if let Some(gap) = suspect.take() {
@@ -114,14 +131,34 @@ impl<'a> Scanner<'a> {
                     break;
                 }
                 suspect = Some(at);
+                first_gap.get_or_insert(at);
             }
             at += UNIT_BYTES;
         }
+        self.sound_end = first_gap.unwrap_or(end);
+        self.check_watermark(block.index);
         if suspect.is_some() {
             self.report.torn_tails += 1;
             self.report.torn_bytes += self.last_used(end, limit) - end;
         }
         end
+    }
+
+    /// Compares what was found in the block read last with what was synced once.
+    fn check_watermark(&mut self, index: u32) {
+        let start = block_start(u64::from(index));
+        let word =
+            usize::try_from(start / 8).ok().and_then(|at| self.words.get(at + WATERMARK_WORD));
+        match Watermark::decode(word.map_or(0, words::load), index, self.common) {
+            Ok(watermark) => {
+                let synced = start + watermark.map_or(BLOCK_HEADER_BYTES, |mark| mark.bytes);
+                if watermark.is_some() && self.sound_end < synced {
+                    self.report.lost.push(self.sound_end);
+                }
+                self.report.unsynced_bytes += self.sound_end.saturating_sub(synced);
+            }
+            Err(()) => self.report.lost.push(start),
+        }
     }
 
     /// The valid record at an offset of the segment.

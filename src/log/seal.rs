@@ -84,6 +84,7 @@ impl Log {
         let words = segment.words(self.space.words());
         let (run, _report) = run_of(segment.number, &segment.common, words, self.id, hasher);
         segment.sync()?;
+        self.mark_durable(segment);
         self.disk.replace(&run_file(segment.number), &run.encode())?;
         let last = run.block_ends.iter().rposition(|end| *end > 0);
         let used = last.map_or(HEAD_BYTES, |block| {

@@ -3,7 +3,7 @@
 use crate::sys::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::ops::Range;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::identity::ID_BYTES;
 use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, run_file, segment_file};
 use crate::format::manifest::{Listed, ListedState};
@@ -11,6 +11,7 @@ use crate::format::record::Common;
 use crate::format::segment::SegmentHead;
 use crate::sys::disk::{Disk, SegmentFile};
 use crate::sys::space::Space;
+use crate::sys::sync::Mutex;
 use crate::sys::words;
 use crate::time::Timestamp;
 
@@ -53,6 +54,17 @@ impl Prepared {
     }
 }
 
+/// How far a cursor has written its blocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    /// Where the header of its first block lies in the address space.
+    pub(crate) start: u64,
+    /// Where its last block ends.
+    pub(crate) limit: u64,
+    /// Where its next record would begin: everything before is complete.
+    pub(crate) next: u64,
+}
+
 /// A segment and its file.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -64,6 +76,12 @@ pub(crate) struct Segment {
     pub(crate) ends: Timestamp,
     pub(crate) common: Common,
     file: Box<dyn SegmentFile>,
+    /// Held while the file is synced; true once that has failed.
+    sync_failed: Mutex<bool>,
+    /// What cursors have written that were given up, as long as it may have to be synced.
+    pub(crate) left: Mutex<Vec<Written>>,
+    /// Its place may be another segment's by now.
+    pub(crate) freed: AtomicBool,
     /// Blocks claimed so far; changed under the catalog's lock.
     pub(crate) claimed: AtomicU32,
     /// Lanes' blocks in it.
@@ -94,6 +112,9 @@ impl Segment {
             ends: Timestamp::from_millis(head.ends),
             common: head.common(),
             file,
+            sync_failed: Mutex::default(),
+            left: Mutex::default(),
+            freed: AtomicBool::new(false),
             claimed: AtomicU32::new(0),
             cursors: AtomicU32::new(0),
             sealed: AtomicBool::new(false),
@@ -155,8 +176,19 @@ impl Segment {
         self.sealed.store(true, Ordering::Release);
     }
 
+    /// Returns once everything written before the call is on stable storage.
+    ///
+    /// After a failure it fails for good: the system tells of one to a single caller, and answers
+    /// the next as if what is lost had been written.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file.sync()
+        let mut failed = self.sync_failed.lock();
+        if *failed {
+            let reason = "an earlier sync of the segment failed".into();
+            return Err(Error::Indeterminate { reason });
+        }
+        let synced = self.file.sync();
+        *failed = synced.is_err();
+        synced
     }
 
     /// Gives the blocks never claimed back to the disk.

@@ -18,6 +18,9 @@ const LIVE: u64 = 1;
 /// Lives, and its records are checked at every read, since this process has not written them.
 const LIVE_UNVERIFIED: u64 = 2;
 
+/// The word of a line that says whether all of the chunk is on stable storage.
+const DURABLE: usize = 6;
+
 /// What is known of the segment that a chunk belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TableEntry {
@@ -66,8 +69,26 @@ impl Table {
             for (word, value) in rest.iter().zip([seed, version, created, lifetime, segment.at]) {
                 word.store(value, Ordering::Relaxed);
             }
+            line.0[DURABLE].store(0, Ordering::Relaxed);
             state_word.store(state, Ordering::Release);
         }
+    }
+
+    /// Everything in the chunks is on stable storage.
+    pub(crate) fn mark_durable(&self, chunks: Range<u64>) {
+        for chunk in chunks {
+            if let Some(line) = self.line(chunk) {
+                line.0[DURABLE].store(1, Ordering::Release);
+            }
+        }
+    }
+
+    /// True when everything in the chunk is on stable storage, or nothing of it counts any more.
+    pub(crate) fn is_durable(&self, chunk: u64) -> bool {
+        self.line(chunk).is_none_or(|line| {
+            line.0[DURABLE].load(Ordering::Acquire) != 0
+                || line.0[0].load(Ordering::Acquire) == DEAD
+        })
     }
 
     /// Makes every location in the chunks dead.

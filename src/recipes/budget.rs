@@ -86,6 +86,10 @@ pub struct Budgets {
 /// Whether a key can be attempted.
 #[derive(Debug)]
 #[must_use = "the answer says whether to work"]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual answer, and is moved once"
+)]
 pub enum Attempt {
     /// Yes, by this caller, now.
     Go(Trial),

@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use crate::error::{Error, Result};
 use crate::sys::disk::{Disk, Entry, SegmentFile};
 use crate::sys::space::Space;
+use crate::sys::sync::Mutex;
 
 /// The file whose lock says that the directory is in use. It is never removed.
 pub(crate) const LOCK_FILE: &str = "LOCK";
@@ -34,11 +35,14 @@ pub(crate) struct Directory {
     fd: OwnedFd,
     /// Held for exclusion; released by an explicit unlock, which also works after a fork.
     lock: Option<File>,
+    /// A sync of the directory has failed.
+    sync_failed: Mutex<bool>,
 }
 
 impl Directory {
     /// Opens the directory, creating it if it does not exist, and takes its lock.
     pub(crate) fn open_exclusive(path: &Path) -> Result<Self> {
+        let missing = path.ancestors().take_while(|path| !path.exists()).count();
         match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -51,6 +55,9 @@ impl Directory {
         }
         let mut directory = Self::open_shared(path)?;
         directory.check_empty_or_store()?;
+        if directory.read(IDENTITY)?.is_none() {
+            sync_above(path, missing.max(1))?;
+        }
         let lock = directory.open_file(LOCK_FILE, OFlags::RDWR | OFlags::CREATE)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -70,7 +77,7 @@ impl Directory {
             rustix::io::Errno::NOTDIR => Error::NotADirectory { path: path.to_path_buf() },
             e => Error::io("open directory", path, e.into()),
         })?;
-        Ok(Self { path: path.to_path_buf(), fd, lock: None })
+        Ok(Self { path: path.to_path_buf(), fd, lock: None, sync_failed: Mutex::default() })
     }
 
     /// True when some handle holds the directory's lock.
@@ -127,8 +134,13 @@ impl Directory {
         Ok(file)
     }
 
+    /// Makes the directory's entries durable. Having failed once it fails for good: the system
+    /// tells of a failure once, and later only pretends that all is well.
     fn sync_directory(&self) -> Result<()> {
-        rustix::fs::fsync(&self.fd).map_err(|e| Error::io("sync directory", &self.path, e.into()))
+        let mut failed = self.sync_failed.lock();
+        let synced = if *failed { Err(rustix::io::Errno::IO) } else { rustix::fs::fsync(&self.fd) };
+        *failed = synced.is_err();
+        synced.map_err(|e| Error::unsynced("sync directory", &self.path, e.into()))
     }
 }
 
@@ -189,7 +201,7 @@ impl Disk for Directory {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
         let mut file = self.open_file(&unfinished, flags)?;
         file.write_all(contents).map_err(|e| Error::io("write file", &path, e))?;
-        file.sync_data().map_err(|e| Error::io("sync file", &path, e))?;
+        file.sync_data().map_err(|e| Error::unsynced("sync file", &path, e))?;
         rustix::fs::renameat(&self.fd, &unfinished, &self.fd, name)
             .map_err(|e| Error::io("rename file", &path, e.into()))?;
         self.sync_directory()
@@ -204,7 +216,7 @@ impl Disk for Directory {
         // Before zeros are written, so that the sync writes none: room that was allocated ahead
         // reads as zeros after a power loss whether or not anything was written to it.
         let created = allocated
-            .and_then(|()| file.sync_all().map_err(|e| Error::io("sync segment", &path, e)))
+            .and_then(|()| file.sync_all().map_err(|e| Error::unsynced("sync segment", &path, e)))
             .and_then(|()| self.sync_directory())
             .and_then(|()| fill(&file, bytes).map_err(|e| Error::io("fill segment", &path, e)));
         if let Err(error) = created {
@@ -236,6 +248,24 @@ impl Disk for Directory {
         }
     }
 }
+
+/// Makes the entry of a new store's directory durable, and those of the directories above that may
+/// be new as well, `count` in all: a power loss would take the whole store otherwise.
+fn sync_above(path: &Path, count: usize) -> Result<()> {
+    let full = fs::canonicalize(path).map_err(|e| Error::io("find directory", path, e))?;
+    for above in full.ancestors().skip(1).take(count) {
+        // What may not be read was not made by this process.
+        let Ok(directory) = File::open(above) else { continue };
+        match directory.sync_all() {
+            // File systems without syncs of directories, and those that nothing was made in.
+            Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | READ_ONLY) => {}
+            synced => synced.map_err(|e| Error::unsynced("sync directory", above, e))?,
+        }
+    }
+    Ok(())
+}
+
+const READ_ONLY: io::ErrorKind = io::ErrorKind::ReadOnlyFilesystem;
 
 /// Takes all of the file's room now, so that a full disk is an answer and not a signal later.
 ///
@@ -293,11 +323,11 @@ impl SegmentFile for PlainFile {
     }
 
     fn sync_head(&self, space: &Space, at: usize) -> Result<()> {
-        space.sync_page(at).map_err(|e| Error::io("sync segment head", &self.path, e))
+        space.sync_page(at).map_err(|e| Error::unsynced("sync segment head", &self.path, e))
     }
 
     fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(|e| Error::io("sync segment", &self.path, e))
+        self.file.sync_data().map_err(|e| Error::unsynced("sync segment", &self.path, e))
     }
 
     fn punch(&self, from: u64, to: u64) {

@@ -16,6 +16,7 @@ pub(crate) mod load;
 pub(crate) mod memory_disk;
 #[cfg(all(test, oncelog_shuttle))]
 pub(crate) mod order_model;
+pub(crate) mod power_cut;
 pub(crate) mod prefetch;
 pub(crate) mod random;
 pub(crate) mod space;

@@ -118,6 +118,11 @@ pub(crate) mod atomic {
     number!(AtomicUsize, usize);
 
     impl AtomicU64 {
+        pub(crate) fn fetch_min(&self, value: u64, _order: Ordering) -> u64 {
+            step();
+            self.0.fetch_min(value, Ordering::SeqCst)
+        }
+
         pub(crate) fn fetch_max(&self, value: u64, _order: Ordering) -> u64 {
             step();
             self.0.fetch_max(value, Ordering::SeqCst)
@@ -151,6 +156,10 @@ impl<T> Mutex<T> {
         self.class.locked();
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         MutexGuard { inner: Some(inner), class: self.class }
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.inner.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
@@ -201,10 +210,14 @@ impl Condvar {
         self.0.notify_all();
     }
 
-    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _pause: Duration) {
+    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         if let Some(inner) = guard.inner.take() {
             guard.inner = Some(self.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
         }
+    }
+
+    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _pause: Duration) {
+        self.wait(guard);
     }
 }
 

@@ -9,6 +9,7 @@
 mod clocks;
 mod concurrency;
 mod damage;
+mod durable;
 mod expiry;
 mod full_disk;
 #[cfg(feature = "async")]

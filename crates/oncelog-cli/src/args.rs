@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
-use oncelog::{Timestamp, Ttl};
+use oncelog::{Durability, Timestamp, Ttl};
 use regex::bytes::Regex;
 
 use crate::key::csv::Columns;
@@ -117,6 +117,14 @@ pub(crate) struct DedupArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     pub(crate) ttl: Option<Ttl>,
 
+    /// What a recorded key survives: process, interval=TIME or synced
+    ///
+    /// process: a kill. interval=TIME: also a power loss that comes later than TIME, such as
+    /// interval=100ms. synced: any power loss, before the item is printed.
+    #[arg(long, value_name = "LEVEL", default_value = "process", value_parser = parse_durability)]
+    #[arg(requires = "store")]
+    pub(crate) durability: Durability,
+
     /// Take the key from this JSON field of each line, such as .event.id
     ///
     /// A number as a path's part is the place in an array, counted from 0. Quote a name that
@@ -226,6 +234,13 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_ttl)]
     pub(crate) ttl: Ttl,
 
+    /// What a claim and an outcome survive: process, interval=TIME or synced
+    ///
+    /// process: a kill. interval=TIME: also a power loss that comes later than TIME. synced: any
+    /// power loss, before the command is run, and before its outcome is printed.
+    #[arg(long, value_name = "LEVEL", default_value = "process", value_parser = parse_durability)]
+    pub(crate) durability: Durability,
+
     /// How long a run that was killed keeps others waiting; renewed while the command runs
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_lease)]
     pub(crate) lease: Duration,
@@ -303,6 +318,22 @@ fn parse_ttl(text: &str) -> Result<Ttl, String> {
     Ok(Ttl::After(lifetime))
 }
 
+fn parse_durability(text: &str) -> Result<Durability, String> {
+    match (text, text.strip_prefix("interval=")) {
+        ("process", _) => Ok(Durability::Process),
+        ("synced", _) => Ok(Durability::Synced),
+        (_, Some(time)) => {
+            let interval = humantime::parse_duration(time)
+                .map_err(|error| format!("{error}; write a time such as interval=100ms"))?;
+            if interval < Duration::from_millis(1) || interval > Duration::from_secs(3600) {
+                return Err("an interval has at least 1ms and at most 1h".to_owned());
+            }
+            Ok(Durability::Interval(interval))
+        }
+        _ => Err("write process, interval=TIME or synced".to_owned()),
+    }
+}
+
 fn parse_lease(text: &str) -> Result<Duration, String> {
     let lease = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write a time such as 90s or 5m"))?;
@@ -340,7 +371,7 @@ fn parse_delimiter(text: &str) -> Result<u8, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cli, Ttl, parse_delimiter, parse_ttl};
+    use super::{Cli, Durability, Ttl, parse_delimiter, parse_durability, parse_ttl};
     use clap::CommandFactory;
     use std::time::Duration;
 
@@ -354,6 +385,16 @@ mod tests {
         assert_eq!(parse_ttl("24h"), Ok(Ttl::After(Duration::from_secs(86_400))));
         assert_eq!(parse_ttl("never"), Ok(Ttl::Never));
         assert!(parse_ttl("0s").is_err() && parse_ttl("soon").is_err());
+    }
+
+    #[test]
+    fn a_durability_is_a_level_or_an_interval() {
+        assert_eq!(parse_durability("synced"), Ok(Durability::Synced));
+        let interval = Durability::Interval(Duration::from_millis(100));
+        assert_eq!(parse_durability("interval=100ms"), Ok(interval));
+        for wrong in ["interval", "interval=", "interval=0s", "interval=2h", "always"] {
+            assert!(parse_durability(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

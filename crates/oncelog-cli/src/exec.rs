@@ -86,6 +86,7 @@ impl Exec<'_> {
     fn open(&self) -> Result<Store, Failure> {
         loop {
             let builder = Store::builder().outcome_bytes_max(OUTCOME_BYTES_MAX).stripes(64);
+            let builder = builder.durability(self.arguments.durability);
             match builder.open(&self.arguments.store) {
                 Err(Error::AlreadyOpen { .. }) => {
                     self.pause(self.store_pause, "the store is in use")?

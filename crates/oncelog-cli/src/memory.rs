@@ -21,6 +21,7 @@ impl Memory {
     pub(crate) fn open(arguments: &DedupArgs) -> Result<Self, Failure> {
         let builder =
             Store::builder().key_bytes_max(KEY_BYTES_MAX).outcome_bytes_max(ITEM_BYTES_MAX);
+        let builder = builder.durability(arguments.durability);
         let builder = match (arguments.ttl, &arguments.store) {
             (Some(ttl), _) => builder.ttl(ttl),
             (None, Some(_)) => builder,

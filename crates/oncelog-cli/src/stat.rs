@@ -26,13 +26,15 @@ pub(crate) fn run(arguments: &InspectArgs) -> Result<(), Failure> {
 fn human(arguments: &InspectArgs, report: &StatReport) -> String {
     let mut text = format!(
         "directory  {}\nstore      {}\nformat     {}\ncreated    {}\nepoch      {}\n\
-         in use     {}\ndisk       {} bytes\nsegments   {}\n",
+         in use     {}\ndurability {}\nunsynced   {} bytes\ndisk       {} bytes\nsegments   {}\n",
         arguments.directory.display(),
         report.store_id,
         report.format_version,
         time(report.created),
         report.epoch,
         if report.in_use { "yes" } else { "no" },
+        report.durability,
+        grouped(report.unsynced_bytes),
         grouped(report.disk_bytes),
         grouped(report.segments.len() as u64),
     );
@@ -113,6 +115,8 @@ fn json(report: &StatReport) -> Value {
         "epoch": report.epoch,
         "created_ms": report.created.as_millis(),
         "in_use": report.in_use,
+        "durability": report.durability,
+        "unsynced_bytes": report.unsynced_bytes,
         "disk_bytes": report.disk_bytes,
         "namespaces": namespaces,
         "segments": segments,
