@@ -21,10 +21,11 @@ pub struct Args {
         default_value = "oncelog,dashmap,lmdb,sqlite"
     )]
     pub engines: Vec<Name>,
-    /// Workloads, always run in the order new, dup, miss, lease, reopen.
+    /// Workloads, always run in the order new, dup, miss, lease, reopen, and then the paced ones:
+    /// steady, mixed_ttl, remove_heavy.
     #[arg(long, value_delimiter = ',', default_value = "new,dup,miss")]
     pub workloads: Vec<Workload>,
-    /// Distinct keys a run inserts.
+    /// Distinct keys a run inserts; in the paced workloads, keys that are alive at a time.
     #[arg(long, default_value_t = 2_000_000)]
     pub keys: u64,
     /// Threads calling the engine.
@@ -45,9 +46,20 @@ pub struct Args {
     /// Folder for the stores, which are deleted after each run.
     #[arg(long)]
     pub dir: Option<PathBuf>,
-    /// Longest time for one measurement; the rate is over the keys done by then.
+    /// Longest time for one measurement; the rate is over the keys done by then. A paced workload
+    /// takes this time as a whole.
     #[arg(long, default_value_t = 60.0)]
     pub seconds_max: f64,
+    /// Calls per second of all threads in the open loop of a paced workload [default: half of the
+    /// peak measured just before].
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Folder to write plots of the paced workloads to, as SVG.
+    #[arg(long)]
+    pub plots: Option<PathBuf>,
+    /// Draws the plots from the results in this file, as --json wrote it, and runs nothing.
+    #[arg(long, requires = "plots")]
+    pub redraw: Option<PathBuf>,
     /// Measures at once, without a short run before to have the machine's memory backed.
     #[arg(long)]
     pub cold: bool,
@@ -81,6 +93,14 @@ pub enum Workload {
     Lease,
     /// Opening a filled store whose process was killed.
     Reopen,
+    /// As many keys expire as arrive, for several lifetimes.
+    Steady,
+    /// Lifetimes from a second to ever, mixed.
+    #[value(name = "mixed_ttl")]
+    MixedTtl,
+    /// Keys are checked, removed and recorded again.
+    #[value(name = "remove_heavy")]
+    RemoveHeavy,
 }
 
 impl Workload {
@@ -92,7 +112,18 @@ impl Workload {
             Workload::Miss => "miss",
             Workload::Lease => "lease",
             Workload::Reopen => "reopen",
+            Workload::Steady => "steady",
+            Workload::MixedTtl => "mixed_ttl",
+            Workload::RemoveHeavy => "remove_heavy",
         }
+    }
+
+    /// Whether it goes on for a time instead of a number of keys.
+    pub fn is_paced(self) -> bool {
+        matches!(
+            self,
+            Workload::Steady | Workload::MixedTtl | Workload::RemoveHeavy
+        )
     }
 }
 
@@ -124,6 +155,8 @@ pub enum Role {
     Fill,
     /// Opens a store left by a killed process.
     Open,
+    /// Measures one paced workload.
+    Pace,
 }
 
 impl Role {
@@ -133,6 +166,7 @@ impl Role {
             Role::Measure => "measure",
             Role::Fill => "fill",
             Role::Open => "open",
+            Role::Pace => "pace",
         }
     }
 }
@@ -148,6 +182,13 @@ impl Args {
         }
         if self.keys < self.threads as u64 {
             return Err("--keys must give every thread at least one key".into());
+        }
+        if self.rate.is_some_and(|rate| !(1.0..=1e9).contains(&rate)) {
+            return Err("--rate must be between 1 and 1e9 calls per second".into());
+        }
+        let paced = self.workloads.iter().any(|workload| workload.is_paced());
+        if paced && (self.seconds_max.is_nan() || self.seconds_max < 4.0) {
+            return Err("the paced workloads need --seconds-max 4 or more".into());
         }
         if !SHAPES.contains(&(self.key_bytes, self.outcome_bytes)) {
             let known: Vec<String> = SHAPES.iter().map(|(k, o)| format!("{k}/{o}")).collect();

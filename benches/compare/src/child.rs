@@ -8,6 +8,7 @@ use crate::Result;
 use crate::args::{Args, Role, Workload};
 use crate::engine::{self, Engine, Name, Setup};
 use crate::machine::{self, Memory};
+use crate::paced;
 use crate::report::{Filled, Measured};
 use crate::workload::{self, Present};
 
@@ -42,6 +43,9 @@ fn run_shape<const K: usize, const V: usize>(args: &Args, role: Role) -> Result<
 
 fn play<E: Engine<K, V>, const K: usize, const V: usize>(args: &Args, role: Role) -> Result<()> {
     let dir = args.dir.as_deref().ok_or("a started process needs --dir")?;
+    if role == Role::Pace {
+        return print(&paced::measure::<E, K, V>(args, args.workloads[0], dir)?);
+    }
     let setup = Setup {
         dir,
         keys: args.keys,
@@ -56,6 +60,7 @@ fn play<E: Engine<K, V>, const K: usize, const V: usize>(args: &Args, role: Role
     match role {
         Role::Measure => measure(&engine, &scale),
         Role::Fill => fill(&engine, args),
+        Role::Pace => Err("a paced workload has stores of its own".into()),
         Role::Open => {
             let present = Present(
                 args.present

@@ -4,13 +4,17 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use crate::Result;
 use crate::args::Args;
 use crate::keys::{Generator, Shuffle};
+
+/// Less than this to write back does not disturb the next process.
+const DIRTY_MAX: u64 = 10 << 20;
+const WRITEBACK_WAIT: Duration = Duration::from_secs(10);
 
 /// The first line of a report: where and when it was made.
 #[derive(Clone, Debug, Serialize)]
@@ -79,10 +83,31 @@ pub fn memory() -> Result<Memory> {
     })
 }
 
+/// Has the file system write what the last store left, so that the next one does not pay.
+pub fn wait_for_writeback(base: &Path) {
+    // Without the command, the wait below still gives the kernel some time.
+    let _ = Command::new("sync").arg("-f").arg(base).status();
+    let begin = Instant::now();
+    while dirty_bytes() > DIRTY_MAX && begin.elapsed() < WRITEBACK_WAIT {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Bytes the machine still has to write back to its disks.
-pub fn dirty_bytes() -> u64 {
+fn dirty_bytes() -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     kilobytes(&meminfo, "Dirty") + kilobytes(&meminfo, "Writeback")
+}
+
+/// Nanoseconds that the calling thread was ready to run but had no processor, since it began.
+///
+/// Zero where the kernel does not count that.
+pub fn waited_for_processor() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ')
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0)
 }
 
 /// Blocks allocated to the files below a folder, in bytes.

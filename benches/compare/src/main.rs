@@ -5,6 +5,7 @@ mod child;
 mod engine;
 mod keys;
 mod machine;
+mod paced;
 mod report;
 mod runner;
 mod tally;
@@ -24,7 +25,10 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let done = args.check().and_then(|()| match args.role {
         Some(role) => child::run(&args, role),
-        None => runner::run(&args),
+        None => match (&args.redraw, &args.plots) {
+            (Some(results), Some(dir)) => runner::redraw(results, dir),
+            _ => runner::run(&args),
+        },
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

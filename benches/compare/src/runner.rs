@@ -4,7 +4,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tempfile::TempDir;
@@ -13,11 +12,9 @@ use crate::Result;
 use crate::args::{Args, Role, Workload};
 use crate::engine::Name;
 use crate::machine;
+use crate::paced::{self, result::Paced};
 use crate::report::{self, Filled, Measured};
 
-/// Less than this to write back does not disturb the next process.
-const DIRTY_MAX: u64 = 10 << 20;
-const WRITEBACK_WAIT: Duration = Duration::from_secs(10);
 const WARM_UP_SECONDS_MAX: f64 = 8.0;
 
 /// One process, or the two of a reopening.
@@ -25,7 +22,15 @@ const WARM_UP_SECONDS_MAX: f64 = 8.0;
 struct Slot {
     engine: Name,
     batch: usize,
-    reopen: bool,
+    part: Part,
+}
+
+/// What of the run a process does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Part {
+    Measure,
+    Reopen,
+    Pace(Workload),
 }
 
 /// Runs everything the command line asks for.
@@ -48,10 +53,15 @@ pub fn run(args: &Args) -> Result<()> {
                     .failures
                     .push(format!("{name}, batch {batch}: {error}"));
             }
-            wait_for_writeback(&base);
+            machine::wait_for_writeback(&base);
         }
     }
     print!("\n{}", report::table(&report.results));
+    print!("\n{}", paced::result::text(&report.paced));
+    if let Some(dir) = args.plots.as_ref().filter(|_| !report.paced.is_empty()) {
+        let names = paced::plot::draw(&report.paced, dir)?;
+        eprintln!("plots in {}: {}", dir.display(), names.join(", "));
+    }
     if report.failures.is_empty() {
         return Ok(());
     }
@@ -63,19 +73,34 @@ pub fn run(args: &Args) -> Result<()> {
     .into())
 }
 
-/// Every engine with every batch size, and one reopening of each that keeps anything.
+/// Draws the plots of the paced results in a file that an earlier run wrote.
+pub fn redraw(results: &Path, dir: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(results)?;
+    // Lines of other kinds are of other workloads.
+    let paced = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let paced: Vec<Paced> = paced.collect();
+    if paced.is_empty() {
+        return Err(format!("{} has no result of a paced workload", results.display()).into());
+    }
+    print!("{}", paced::result::text(&paced));
+    paced::plot::draw(&paced, dir)?;
+    Ok(())
+}
+
+/// Every engine with every batch size, one reopening of each that keeps anything, and the paced
+/// workloads of each that expires what it holds.
 fn slots(args: &Args) -> Vec<Slot> {
     let mut slots = Vec::new();
     let reopen = args.workloads.contains(&Workload::Reopen);
-    let measure = args
-        .workloads
-        .iter()
-        .any(|workload| *workload != Workload::Reopen);
+    let is_measured = |workload: &&Workload| !workload.is_paced() && **workload != Workload::Reopen;
+    let measure = args.workloads.iter().any(|workload| is_measured(&workload));
     for &batch in args.batch.iter().filter(|_| measure) {
         let slot = |&engine| Slot {
             engine,
             batch,
-            reopen: false,
+            part: Part::Measure,
         };
         slots.extend(args.engines.iter().map(slot));
     }
@@ -85,33 +110,51 @@ fn slots(args: &Args) -> Vec<Slot> {
             true => slots.push(Slot {
                 engine,
                 batch,
-                reopen: true,
+                part: Part::Reopen,
             }),
             false => eprintln!("{} keeps nothing to reopen", engine.as_str()),
+        }
+    }
+    let mut paced: Vec<Workload> = args.workloads.clone();
+    paced.retain(|workload| workload.is_paced());
+    paced.sort_unstable();
+    for &engine in args.engines.iter().filter(|_| !paced.is_empty()) {
+        if engine.expires() {
+            let slot = |&workload| Slot {
+                engine,
+                batch: 1,
+                part: Part::Pace(workload),
+            };
+            slots.extend(paced.iter().map(slot));
+        } else {
+            eprintln!("{} expires nothing by itself: left out", engine.as_str());
         }
     }
     slots
 }
 
 fn run_slot(args: &Args, slot: Slot, base: &Path, report: &mut Report) -> Result<()> {
-    if !args.cold && !slot.reopen {
+    if !args.cold && slot.part != Part::Reopen {
         warm_up(args, slot, base)?;
     }
     let dir = temporary_folder(base)?;
-    let present = if slot.reopen {
-        Some(fill_and_kill(args, slot, &dir)?)
-    } else {
-        None
-    };
-    let mut command = command(args, slot, dir.path())?;
-    match present {
-        Some(present) => command.args(["--role", Role::Open.as_str(), "--present", &present]),
-        None => command.args(["--role", Role::Measure.as_str()]),
+    let mut command = match slot.part {
+        Part::Measure => command(args, slot, Role::Measure, dir.path())?,
+        Part::Pace(_) => command(args, slot, Role::Pace, dir.path())?,
+        Part::Reopen => {
+            let present = fill_and_kill(args, slot, &dir)?;
+            let mut command = command(args, slot, Role::Open, dir.path())?;
+            command.args(["--present", &present]);
+            command
+        }
     };
     let mut child = command.stdin(Stdio::null()).spawn()?;
     let read = each_line(&mut child, |line| {
         println!("{line}");
-        report.add(serde_json::from_str(line)?)?;
+        match slot.part {
+            Part::Pace(_) => report.add_paced(serde_json::from_str(line)?)?,
+            _ => report.add(serde_json::from_str(line)?)?,
+        }
         Ok(true)
     });
     let status = child.wait()?;
@@ -136,8 +179,11 @@ fn warm_up(args: &Args, slot: Slot, base: &Path) -> Result<()> {
         workloads: vec![Workload::New],
         ..args.clone()
     };
-    let mut command = command(&args, slot, dir.path())?;
-    command.args(["--role", Role::Measure.as_str()]);
+    let slot = Slot {
+        part: Part::Measure,
+        ..slot
+    };
+    let mut command = command(&args, slot, Role::Measure, dir.path())?;
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let status = command.status()?;
     if !status.success() {
@@ -154,8 +200,7 @@ fn temporary_folder(base: &Path) -> Result<TempDir> {
 
 /// Has a process fill the store, then kills it; returns the keys that are in it.
 fn fill_and_kill(args: &Args, slot: Slot, dir: &TempDir) -> Result<String> {
-    let mut command = command(args, slot, dir.path())?;
-    command.args(["--role", Role::Fill.as_str()]);
+    let mut command = command(args, slot, Role::Fill, dir.path())?;
     let mut child = command.stdin(Stdio::piped()).spawn()?;
     let mut present = None;
     let read = each_line(&mut child, |line| {
@@ -181,13 +226,16 @@ fn each_line(child: &mut Child, mut take: impl FnMut(&str) -> Result<bool>) -> R
     Ok(())
 }
 
-/// This program again, for one engine and one batch size.
-fn command(args: &Args, slot: Slot, dir: &Path) -> Result<Command> {
-    let workloads: Vec<&str> = args
-        .workloads
-        .iter()
-        .map(|workload| workload.as_str())
-        .collect();
+/// This program again, for one engine and one batch size or one paced workload.
+fn command(args: &Args, slot: Slot, role: Role, dir: &Path) -> Result<Command> {
+    let workloads: Vec<&str> = match slot.part {
+        Part::Pace(workload) => vec![workload.as_str()],
+        _ => args
+            .workloads
+            .iter()
+            .map(|workload| workload.as_str())
+            .collect(),
+    };
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args(["--engines", slot.engine.as_str()])
@@ -200,9 +248,13 @@ fn command(args: &Args, slot: Slot, dir: &Path) -> Result<Command> {
         .args(["--key-bytes", &args.key_bytes.to_string()])
         .args(["--outcome-bytes", &args.outcome_bytes.to_string()])
         .args(["--seed", &args.seed.to_string()])
+        .args(["--role", role.as_str()])
         .arg("--dir")
         .arg(dir)
         .stdout(Stdio::piped());
+    if let Some(rate) = args.rate {
+        command.args(["--rate", &rate.to_string()]);
+    }
     Ok(command)
 }
 
@@ -220,22 +272,13 @@ fn base_dir(args: &Args) -> Result<PathBuf> {
     }
 }
 
-/// Has the file system write what the last engine left, so that the next one does not pay.
-fn wait_for_writeback(base: &Path) {
-    // Without the command, the wait below still gives the kernel some time.
-    let _ = Command::new("sync").arg("-f").arg(base).status();
-    let begin = Instant::now();
-    while machine::dirty_bytes() > DIRTY_MAX && begin.elapsed() < WRITEBACK_WAIT {
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// Results so far, and the file they go to as soon as their last run is in.
 struct Report {
     json: Option<File>,
     runs: usize,
     lines: Vec<Measured>,
     results: Vec<Measured>,
+    paced: Vec<Paced>,
     failures: Vec<String>,
 }
 
@@ -249,6 +292,7 @@ impl Report {
             runs: args.runs,
             lines,
             results,
+            paced: Vec::new(),
             failures,
         })
     }
@@ -263,6 +307,13 @@ impl Report {
             self.write(&result)?;
             self.results.push(result);
         }
+        Ok(())
+    }
+
+    /// Every run of a paced workload is a result of its own.
+    fn add_paced(&mut self, result: Paced) -> Result<()> {
+        self.write(&result)?;
+        self.paced.push(result);
         Ok(())
     }
 

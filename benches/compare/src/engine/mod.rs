@@ -2,6 +2,7 @@
 
 pub mod dashmap;
 pub mod fjall;
+pub mod lifetime;
 pub mod lmdb;
 pub mod moka;
 #[cfg(feature = "oncelog")]
@@ -13,11 +14,13 @@ pub mod rocksdb;
 pub mod sqlite;
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
 use crate::Result;
 use crate::args::Durability;
+use crate::engine::lifetime::Lifetime;
 use crate::tally::Tally;
 
 /// The cache given to every engine that has one of its own.
@@ -49,6 +52,11 @@ pub trait Engine<const K: usize, const V: usize>: Sized + Send + Sync {
     /// Creates the store, or opens the one a killed process left.
     fn open(setup: &Setup<'_>) -> Result<Self>;
 
+    /// Creates the store in an empty folder, with a lifetime for what it records.
+    fn open_for(_setup: &Setup<'_>, _lifetime: Lifetime) -> Result<Self> {
+        Err("this engine does not expire what it holds".into())
+    }
+
     /// A session for the calling thread.
     fn session(&self) -> Result<Self::Session<'_>>;
 
@@ -71,6 +79,21 @@ pub trait Session<const K: usize, const V: usize> {
 
     /// How many of the keys are known.
     fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize>;
+
+    /// As [`Session::set`], with a lifetime of this item's own, as [`lifetime::of_key`] says.
+    fn set_for(
+        &mut self,
+        _item: &Item<K, V>,
+        _lifetime: Option<Duration>,
+        _tally: &mut Tally<V>,
+    ) -> Result<()> {
+        Err("this engine has no lifetimes".into())
+    }
+
+    /// Makes the key unknown; whether it was known.
+    fn remove(&mut self, _key: &[u8; K]) -> Result<bool> {
+        Err("this engine's adapter removes nothing".into())
+    }
 
     /// Begins and completes every item, where the engine has leases; how many were new.
     fn lease(&mut self, _items: &[Item<K, V>]) -> Result<usize> {
@@ -120,6 +143,15 @@ impl Name {
     /// Whether the engine has leases to measure.
     pub fn has_leases(self) -> bool {
         self == Name::Oncelog
+    }
+
+    /// Whether the engine expires records by itself, as the paced workloads need.
+    ///
+    /// RocksDB drops what is too old only when it happens to compact it, and answers with it until
+    /// then; the maps and the other stores know no time. What a sweep written here would cost them
+    /// says little of them.
+    pub fn expires(self) -> bool {
+        matches!(self, Name::Oncelog | Name::Moka)
     }
 
     /// Whether the engine keeps anything past the end of its process.

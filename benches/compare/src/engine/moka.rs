@@ -1,9 +1,11 @@
 //! Moka, a concurrent cache that can expire its entries.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use moka::Expiry;
 use moka::sync::Cache;
 
+use super::lifetime::{self, Lifetime};
 use super::{Engine, Item, Session, Setup};
 use crate::Result;
 use crate::tally::Tally;
@@ -17,6 +19,15 @@ use crate::tally::Tally;
 #[derive(Debug)]
 pub struct Moka<const K: usize, const V: usize>(Cache<[u8; K], [u8; V]>);
 
+/// Gives each entry the lifetime that its key has in a mixture.
+struct ByKey;
+
+impl<const K: usize, const V: usize> Expiry<[u8; K], [u8; V]> for ByKey {
+    fn expire_after_create(&self, key: &[u8; K], _: &[u8; V], _: Instant) -> Option<Duration> {
+        lifetime::of_key(key)
+    }
+}
+
 impl<const K: usize, const V: usize> Engine<K, V> for Moka<K, V> {
     type Session<'a> = &'a Moka<K, V>;
 
@@ -28,6 +39,15 @@ impl<const K: usize, const V: usize> Engine<K, V> for Moka<K, V> {
                 .time_to_live(day)
                 .build(),
         ))
+    }
+
+    fn open_for(_setup: &Setup<'_>, lifetime: Lifetime) -> Result<Self> {
+        let builder = Cache::builder().max_capacity(u64::MAX);
+        Ok(Moka(match lifetime {
+            Lifetime::Never => builder.build(),
+            Lifetime::After(lifetime) => builder.time_to_live(lifetime).build(),
+            Lifetime::Mixed => builder.expire_after(ByKey).build(),
+        }))
     }
 
     fn session(&self) -> Result<Self::Session<'_>> {
@@ -67,5 +87,20 @@ impl<const K: usize, const V: usize> Session<K, V> for &Moka<K, V> {
 
     fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize> {
         Ok(keys.iter().filter(|key| self.0.contains_key(*key)).count())
+    }
+
+    /// The lifetime is that of the key, which the cache was opened with.
+    fn set_for(
+        &mut self,
+        item: &Item<K, V>,
+        _lifetime: Option<Duration>,
+        tally: &mut Tally<V>,
+    ) -> Result<()> {
+        self.set_at(0, item, tally);
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &[u8; K]) -> Result<bool> {
+        Ok(self.0.remove(key).is_some())
     }
 }

@@ -1,7 +1,10 @@
 //! Oncelog, the engine of this repository.
 
-use oncelog::{Answer, Answers, Begin, BeginOptions, Check, Lookups, Store};
+use std::time::Duration;
 
+use oncelog::{Answer, Answers, Begin, BeginOptions, Check, Lookups, Store, Ttl};
+
+use super::lifetime::Lifetime;
 use super::{Engine, Item, Session, Setup};
 use crate::Result;
 use crate::tally::Tally;
@@ -38,6 +41,16 @@ impl<const K: usize, const V: usize> Engine<K, V> for Oncelog {
             store: Store::open(setup.dir)?,
             synced: setup.synced,
         })
+    }
+
+    fn open_for(setup: &Setup<'_>, lifetime: Lifetime) -> Result<Self> {
+        let builder = match lifetime {
+            Lifetime::Never => Store::builder().ttl(Ttl::Never),
+            Lifetime::After(lifetime) => Store::builder().ttl(lifetime),
+            Lifetime::Mixed => Store::builder(),
+        };
+        let (store, synced) = (builder.open(setup.dir)?, setup.synced);
+        Ok(Oncelog { store, synced })
     }
 
     fn session(&self) -> Result<Self::Session<'_>> {
@@ -95,6 +108,28 @@ impl<const K: usize, const V: usize> Session<K, V> for OncelogSession<'_> {
     fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize> {
         self.engine.store.get_many(keys, &mut self.lookups)?;
         Ok(self.lookups.iter().flatten().count())
+    }
+
+    #[inline]
+    fn set_for(
+        &mut self,
+        (key, outcome): &Item<K, V>,
+        lifetime: Option<Duration>,
+        tally: &mut Tally<V>,
+    ) -> Result<()> {
+        let ttl = lifetime.map_or(Ttl::Never, Ttl::After);
+        match self.engine.store.check_and_set_for(key, outcome, ttl)? {
+            Check::New => tally.answer(0, None),
+            Check::Duplicate(record) => tally.answer(0, Some(record.outcome())),
+        }
+        self.engine.finish()
+    }
+
+    #[inline]
+    fn remove(&mut self, key: &[u8; K]) -> Result<bool> {
+        let removed = self.engine.store.remove(key)?;
+        self.engine.finish()?;
+        Ok(removed)
     }
 
     #[inline]
