@@ -1,11 +1,11 @@
-//! What survives what: a call's return, and `sync` on top of it.
+//! What survives what: levels per store and per call, tickets, and `sync`.
 //!
-//! When `check_and_set` returns, the record survives the end of the process, also by `kill -9`.
-//! A power failure may take what was recorded since the last `sync`; so where an answer leaves
-//! the machine, call `sync` first. One `sync` covers everything acknowledged before it.
+//! At the level `Process`, the default, a record survives the end of the process when the call
+//! returns, also by `kill -9`. A power failure may take what was recorded since the last `sync`;
+//! so where an answer leaves the machine, record it at `Synced`, or wait for a ticket first.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use oncelog::Store;
+use oncelog::{Durability, Store};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::temp_dir().join(format!("oncelog-durability-{}", std::process::id()));
@@ -14,8 +14,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         assert!(store.check_and_set(format!("payment-{payment}"), "paid")?.is_new());
     }
     println!("1000 payments recorded: they survive the end of this process");
-    store.sync()?;
-    println!("synced: they survive a power failure too");
+    let ticket = store.ticket()?;
+    ticket.wait()?;
+    println!("a ticket waited for: they survive a power failure too");
+
+    // One sync serves all who wait at this level, and no answer rests on what is not synced.
+    let synced = store.with_durability(Durability::Synced)?;
+    assert!(synced.check_and_set("payment-1000", "paid")?.is_new());
+    println!("one more at the level Synced: it survives a power failure at once");
+    drop(synced);
 
     // Dropping the last handle does no more than a crash of the process would.
     drop(store);
