@@ -9,6 +9,7 @@ use crate::config::Durability;
 use crate::engine::Engine;
 use crate::engine::check::GROUP;
 use crate::engine::claim::FullKey;
+use crate::engine::commit::is_answer;
 use crate::engine::finish::{Ending, Written};
 use crate::error::{Error, Result};
 use crate::lease::{Lease, release_millis};
@@ -61,7 +62,7 @@ impl Claims<'_> {
     ) -> Result<()> {
         answers.clear();
         let begun = self.begin_each(keys, options, answers);
-        if self.durability.is_synced() && !answers.is_empty() {
+        if self.durability.is_synced() && (!answers.is_empty() || is_answer(&begun)) {
             // One round for all of them; leases whose begin is indeterminate are nobody's.
             self.engine.settle_all().inspect_err(|_| answers.clear())?;
         }
@@ -128,7 +129,7 @@ impl Claims<'_> {
     ) -> Result<()> {
         answers.clear();
         let checked = self.check_each(items, answers);
-        if self.durability.is_synced() && !answers.is_empty() {
+        if self.durability.is_synced() && (!answers.is_empty() || is_answer(&checked)) {
             // One round for all of them.
             self.engine.settle_all().inspect_err(|_| answers.clear())?;
         }
@@ -307,6 +308,10 @@ impl Store {
             for (lease, outcome) in group {
                 completed = lease.complete_unsettled(outcome.as_ref()).map(|_| ());
                 synced |= lease.durability().is_synced();
+                if synced && completed.is_ok() {
+                    // One round does for all leases of this store, and not for another one's.
+                    completed = lease.settle_elsewhere(self.engine());
+                }
                 if completed.is_err() {
                     break;
                 }

@@ -220,10 +220,12 @@ impl Lease {
     /// Records an outcome, and returns it as a record.
     pub(crate) fn complete_as_record(&mut self, outcome: &[u8]) -> Result<Record> {
         let written = self.conclude(Ending::Complete(outcome))?;
-        if !written.meta.gone {
-            return Ok(Record::new(written.meta, outcome));
-        }
-        Ok(Record::new(written.meta, &OutcomeGone::of(outcome).encode()))
+        Ok(written.record(outcome))
+    }
+
+    /// Waits for what was written, if the lease is another store's.
+    pub(crate) fn settle_elsewhere(&self, engine: &Arc<Engine>) -> Result<()> {
+        if Arc::ptr_eq(&self.engine, engine) { Ok(()) } else { self.engine.settle_all() }
     }
 
     /// As [`Lease::complete_as_record`]; whoever calls it sees to durability.
@@ -231,7 +233,7 @@ impl Lease {
         self.on_drop = None;
         let written = self.end_unsettled(Ending::Complete(outcome))?;
         self.over = true;
-        Ok(Record::new(written.meta, outcome))
+        Ok(written.record(outcome))
     }
 
     #[cfg(feature = "async")]
@@ -260,6 +262,16 @@ impl Lease {
 
     fn end_unsettled(&self, ending: Ending<'_>) -> Result<Written> {
         self.engine.finish(self.key.full(), self.grant.version, ending, self.engine.clock.now())
+    }
+}
+
+impl Written {
+    /// The record of a completion with this outcome, of which a mark may be all that is kept.
+    fn record(&self, outcome: &[u8]) -> Record {
+        if !self.meta.gone {
+            return Record::new(self.meta, outcome);
+        }
+        Record::new(self.meta, &OutcomeGone::of(outcome).encode())
     }
 }
 

@@ -216,13 +216,7 @@ impl Engine {
         hash: KeyHash,
         answer: Result<T>,
     ) -> Result<T> {
-        use Error::{InProgress, LeaseLost, Stale, Unresolved};
-        // Some errors are answers about the key as well.
-        let is_answer = matches!(
-            &answer,
-            Ok(_) | Err(InProgress { .. } | LeaseLost | Stale { .. } | Unresolved)
-        );
-        if durability.is_synced() && is_answer {
+        if durability.is_synced() && is_answer(&answer) {
             self.settle(hash)?;
         }
         answer
@@ -260,4 +254,10 @@ impl Engine {
             _ => Ok(()),
         }
     }
+}
+
+/// True for what rests on a record of the key: some errors are answers about the key as well.
+pub(crate) fn is_answer<T>(answer: &Result<T>) -> bool {
+    use Error::{InProgress, LeaseLost, Stale, Unresolved};
+    matches!(answer, Ok(_) | Err(InProgress { .. } | LeaseLost | Stale { .. } | Unresolved))
 }

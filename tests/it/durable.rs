@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oncelog::{Begin, Durability, Error, Store};
+use oncelog::{Answers, Begin, Durability, Error, Policy, Store};
 
 #[test]
 fn every_level_records_and_a_handle_of_another_level_is_the_same_store() {
@@ -35,4 +35,28 @@ fn a_thousand_tickets_in_flight_share_one_sync() {
     }
     assert_eq!(store.stats().syncs - before, 1);
     assert_eq!(store.stats().unsynced_bytes, 0);
+}
+
+#[test]
+fn an_error_that_is_an_answer_waits_for_the_record_it_rests_on_in_a_batch_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let process = store.namespace("orders", Policy::default()).unwrap();
+    let synced = process.with_durability(Durability::Synced).unwrap();
+    let lease = process.begin("a").unwrap();
+    assert!(store.stats().unsynced_bytes > 0);
+    let refused = synced.check_and_set_many(&[("a", "x")], &mut Answers::new());
+    assert!(matches!(refused, Err(Error::InProgress { .. })), "{refused:?}");
+    assert_eq!(store.stats().unsynced_bytes, 0);
+    drop(lease);
+}
+
+#[test]
+fn completing_a_lease_of_another_store_in_a_batch_syncs_that_store() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let open = |path| Store::builder().durability(Durability::Synced).open(path).unwrap();
+    let (one, two) = (open(one.path()), open(two.path()));
+    let Begin::Started(lease) = two.begin("a").unwrap() else { panic!("a new key") };
+    one.complete_many(&mut [(lease, "done")]).unwrap();
+    assert_eq!(two.stats().unsynced_bytes, 0);
 }

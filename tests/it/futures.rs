@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use oncelog::{BeginOptions, DropPolicy, RunError, Status, Store};
+use oncelog::{
+    BeginOptions, DropPolicy, Durability, Lease, LongOutcomePolicy, Policy, RunError, Status, Store,
+};
 
 use crate::lease::{LEASE, completed, in_progress, open, started};
 use crate::setup::{clock, directory};
@@ -173,4 +175,25 @@ fn a_waiting_run_dropped_at_any_point_leaves_nothing_and_the_others_go_on() {
     lease.complete("theirs").unwrap();
     let run = ready(poll(kept.as_mut(), &count)).unwrap();
     assert_eq!((run.outcome(), run.worked()), (&b"theirs"[..], false));
+}
+
+#[test]
+fn an_outcome_too_long_to_be_kept_is_told_by_its_length_at_every_level() {
+    for level in [Durability::Process, Durability::Synced] {
+        let directory = directory();
+        let policy = Policy { on_long_outcome: LongOutcomePolicy::KeepMark, ..Policy::default() };
+        let builder = Store::builder().outcome_bytes_max(100).policy(policy).durability(level);
+        let store = builder.open(directory.path()).unwrap();
+        let work = async |_: &mut Lease| Ok::<_, ()>(vec![7_u8; 101]);
+        let mut run = pin!(store.run_async("a", BeginOptions::new(), work));
+        let waker = Waker::from(Arc::new(Count::default()));
+        let done = loop {
+            if let Poll::Ready(done) = run.as_mut().poll(&mut Context::from_waker(&waker)) {
+                break done.unwrap();
+            }
+            // A future never syncs itself; maintenance does, at once when one waits.
+            store.maintain(Duration::from_secs(1)).unwrap();
+        };
+        assert_eq!(done.record().outcome_gone().map(|gone| gone.bytes), Some(101), "{level:?}");
+    }
 }

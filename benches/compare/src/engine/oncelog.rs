@@ -78,9 +78,15 @@ impl Oncelog {
 impl<const K: usize, const V: usize> Session<K, V> for OncelogSession<'_> {
     #[inline]
     fn set(&mut self, (key, outcome): &Item<K, V>, tally: &mut Tally<V>) -> Result<()> {
-        match self.engine.store.check_and_set(key, outcome)? {
-            Check::New => tally.answer(0, None),
-            Check::Duplicate(record) => tally.answer(0, Some(record.outcome())),
+        // Looked at where it is: `?` would move the answer first.
+        let checked = self.engine.store.check_and_set(key, outcome);
+        match &checked {
+            Ok(Check::New) => tally.answer(0, None),
+            Ok(Check::Duplicate(record)) => tally.answer(0, Some(record.outcome())),
+            Err(_) => {}
+        }
+        if let Err(error) = checked {
+            return Err(error.into());
         }
         self.engine.finish()
     }
