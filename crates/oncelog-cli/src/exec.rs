@@ -160,9 +160,9 @@ impl Exec<'_> {
         };
         let outcome = Outcome::new(code, stdout, stderr).encode();
         self.settle(|store| match code {
-            0 => target.complete(store, version, &outcome),
+            0 => target.end(store, version, &outcome, false),
             _ if self.arguments.retry_failed => target.release(store, version),
-            _ => target.fail(store, version, &outcome),
+            _ => target.end(store, version, &outcome, true),
         })?;
         ended_with(code)
     }

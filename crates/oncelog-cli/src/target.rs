@@ -86,33 +86,25 @@ impl Target {
         })
     }
 
-    pub(crate) fn complete(
+    /// Records how the work has ended.
+    pub(crate) fn end(
         &self,
         store: &Store,
         version: Version,
         outcome: &[u8],
+        failed: bool,
     ) -> Result<(), Error> {
         let done = match self {
+            Self::Key(key) if failed => store.fail_by(key, version, outcome),
             Self::Key(key) => store.complete_by(key, version, outcome),
             Self::Job { .. } => {
                 let (schedule, key) = self.run(store)?;
-                schedule.namespace().complete_by(key, version, outcome)
-            }
-        };
-        done.map(drop)
-    }
-
-    pub(crate) fn fail(
-        &self,
-        store: &Store,
-        version: Version,
-        outcome: &[u8],
-    ) -> Result<(), Error> {
-        let done = match self {
-            Self::Key(key) => store.fail_by(key, version, outcome),
-            Self::Job { .. } => {
-                let (schedule, key) = self.run(store)?;
-                schedule.namespace().fail_by(key, version, outcome)
+                let jobs = schedule.namespace();
+                if failed {
+                    jobs.fail_by(key, version, outcome)
+                } else {
+                    jobs.complete_by(key, version, outcome)
+                }
             }
         };
         done.map(drop)

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use plotters::chart::ChartContext;
 use plotters::coord::Shift;
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::{
     ChartBuilder, DrawingArea, IntoDrawingArea, IntoLogRange, LineSeries, PathElement, RGBColor,
     SVGBackend, SeriesLabelPosition, WHITE,
@@ -91,13 +94,26 @@ fn draw_over_time(panel: &Panel<'_>, title: &str, lines: &[Line]) -> Result<()> 
         .x_desc("seconds")
         .y_labels(5)
         .draw()?;
+    draw_lines(&mut chart, lines, SeriesLabelPosition::LowerRight)?;
+    Ok(())
+}
+
+/// Draws the lines, each in a colour of its own, and says which is which.
+fn draw_lines<'a, X, Y>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    lines: &[Line],
+    position: SeriesLabelPosition,
+) -> Result<()>
+where
+    X: Ranged<ValueType = f64>,
+    Y: Ranged<ValueType = f64>,
+{
     for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
         chart
             .draw_series(LineSeries::new(line.points.iter().copied(), colour))?
             .label(&line.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
     }
-    let position = SeriesLabelPosition::LowerRight;
     let mut labels = chart.configure_series_labels();
     labels.position(position).background_style(WHITE).draw()?;
     Ok(())
@@ -124,15 +140,7 @@ fn draw_latency(results: &[&Paced], path: &Path) -> Result<()> {
         .x_labels(7)
         .x_label_formatter(&|nines| percentile_of(*nines))
         .draw()?;
-    for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
-        chart
-            .draw_series(LineSeries::new(line.points.iter().copied(), colour))?
-            .label(&line.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
-    }
-    let position = SeriesLabelPosition::UpperLeft;
-    let mut labels = chart.configure_series_labels();
-    labels.position(position).background_style(WHITE).draw()?;
+    draw_lines(&mut chart, &lines, SeriesLabelPosition::UpperLeft)?;
     root.present()?;
     Ok(())
 }
