@@ -62,11 +62,15 @@ impl Claims<'_> {
     ) -> Result<()> {
         answers.clear();
         let begun = self.begin_each(keys, options, answers);
-        if self.durability.is_synced() && (!answers.is_empty() || is_answer(&begun)) {
-            // One round for all of them; leases whose begin is indeterminate are nobody's.
-            self.engine.settle_all().inspect_err(|_| answers.clear())?;
-        }
+        // Leases whose begin is indeterminate are nobody's.
+        self.settle_batch(answers.is_empty(), &begun).inspect_err(|_| answers.clear())?;
         begun
+    }
+
+    /// As [`Claims::settled`], in one round for all answers of a batch.
+    fn settle_batch(&self, empty: bool, batch: &Result<()>) -> Result<()> {
+        let answered = !empty || is_answer(batch);
+        if self.durability.is_synced() && answered { self.engine.settle_all() } else { Ok(()) }
     }
 
     fn begin_each<K: AsRef<[u8]>>(
@@ -129,10 +133,7 @@ impl Claims<'_> {
     ) -> Result<()> {
         answers.clear();
         let checked = self.check_each(items, answers);
-        if self.durability.is_synced() && (!answers.is_empty() || is_answer(&checked)) {
-            // One round for all of them.
-            self.engine.settle_all().inspect_err(|_| answers.clear())?;
-        }
+        self.settle_batch(answers.is_empty(), &checked).inspect_err(|_| answers.clear())?;
         checked
     }
 
@@ -302,28 +303,32 @@ impl Store {
     /// As [`Lease::complete`], for the first lease that fails. Those before it are completed, and
     /// [`Lease::is_over`] tells them from the others; those after it were not tried.
     pub fn complete_many<O: AsRef<[u8]>>(&self, items: &mut [(Lease, O)]) -> Result<()> {
-        let (mut completed, mut synced) = (Ok(()), self.durability().is_synced());
-        for group in items.chunks_mut(GROUP) {
-            group.iter().for_each(|(lease, _)| lease.fetch());
-            for (lease, outcome) in group {
-                completed = lease.complete_unsettled(outcome.as_ref()).map(|_| ());
-                synced |= lease.durability().is_synced();
-                if synced && completed.is_ok() {
-                    // One round does for all leases of this store, and not for another one's.
-                    completed = lease.settle_elsewhere(self.engine());
-                }
-                if completed.is_err() {
-                    break;
-                }
-            }
-            if completed.is_err() {
-                break;
-            }
-        }
+        let mut synced = self.durability().is_synced();
+        let completed = self.complete_each(items, &mut synced);
         if synced {
             self.engine().settle_all()?;
         }
         completed
+    }
+
+    /// Completes one lease after the other; `synced` becomes true with the first of that level.
+    fn complete_each<O: AsRef<[u8]>>(
+        &self,
+        items: &mut [(Lease, O)],
+        synced: &mut bool,
+    ) -> Result<()> {
+        for group in items.chunks_mut(GROUP) {
+            group.iter().for_each(|(lease, _)| lease.fetch());
+            for (lease, outcome) in group {
+                *synced |= lease.durability().is_synced();
+                lease.complete_unsettled(outcome.as_ref())?;
+                if *synced {
+                    // One round does for all leases of this store, and not for another one's.
+                    lease.settle_elsewhere(self.engine())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Completes the lease with this version, from another thread or after a restart.
