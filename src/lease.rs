@@ -236,6 +236,13 @@ impl Lease {
         Ok(written.record(outcome))
     }
 
+    /// Gives the key back. A release that a power cut takes is no harm: the lease ends by its
+    /// deadline, as after anything else that stands against it.
+    #[cfg(feature = "async")]
+    pub(crate) fn release_unsettled(mut self) {
+        self.on_drop = Some(DropPolicy::Release);
+    }
+
     #[cfg(feature = "async")]
     pub(crate) fn set_durability(&mut self, durability: Durability) {
         self.durability = durability;

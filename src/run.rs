@@ -8,6 +8,8 @@ use crate::begin::{Begin, InProgress};
 use crate::calls::Claims;
 #[cfg(feature = "async")]
 use crate::config::Durability;
+#[cfg(feature = "async")]
+use crate::engine::commit::is_answer;
 use crate::error::Error;
 use crate::lease::Lease;
 use crate::meta::Meta;
@@ -166,9 +168,11 @@ impl Claims<'_> {
         if !self.durability.is_synced() {
             return self.begin(key, options);
         }
-        let answer = unsettled.begin(key, options)?.at(self.durability);
-        Ticket::new(self.engine.clone()).await?;
-        Ok(answer)
+        let answer = unsettled.begin(key, options);
+        if is_answer(&answer) {
+            Ticket::new(self.engine.clone()).await?;
+        }
+        Ok(answer?.at(self.durability))
     }
 }
 
@@ -178,12 +182,21 @@ async fn conclude_async<O: AsRef<[u8]>, E>(
     mut lease: Lease,
     result: Result<O, E>,
 ) -> Result<Run, RunError<E>> {
-    let (Ok(outcome), true) = (&result, lease.durability().is_synced()) else {
+    if !lease.durability().is_synced() {
         return conclude(lease, result);
+    }
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            lease.release_unsettled();
+            return Err(RunError::Work(error));
+        }
     };
-    let record = lease.complete_unsettled(outcome.as_ref())?;
-    Ticket::new(lease.engine().clone()).await?;
-    Ok(Run { record, worked: true })
+    let record = lease.complete_unsettled(outcome.as_ref());
+    if is_answer(&record) {
+        Ticket::new(lease.engine().clone()).await?;
+    }
+    Ok(Run { record: record?, worked: true })
 }
 
 /// Records what the work answered.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oncelog::{Answers, Begin, Durability, Error, Policy, Store};
+use oncelog::{Answers, Begin, BeginOptions, Durability, Error, Policy, Store, Timestamp};
 
 #[test]
 fn every_level_records_and_a_handle_of_another_level_is_the_same_store() {
@@ -48,6 +48,28 @@ fn an_error_that_is_an_answer_waits_for_the_record_it_rests_on_in_a_batch_too() 
     let refused = synced.check_and_set_many(&[("a", "x")], &mut Answers::new());
     assert!(matches!(refused, Err(Error::InProgress { .. })), "{refused:?}");
     assert_eq!(store.stats().unsynced_bytes, 0);
+    drop(lease);
+}
+
+#[test]
+fn a_batch_of_begins_waits_for_what_its_answers_rest_on_whoever_recorded_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let process = Store::open(directory.path()).unwrap();
+    let synced = process.with_durability(Durability::Synced).unwrap();
+    let mut answers = Vec::new();
+    synced.begin_many(&["a", "b"], BeginOptions::new(), &mut answers).unwrap();
+    assert_eq!(process.stats().unsynced_bytes, 0);
+    let lease = process.begin("c").unwrap();
+    assert!(process.stats().unsynced_bytes > 0);
+    synced.begin_many(&["c"], BeginOptions::new(), &mut answers).unwrap();
+    assert!(matches!(answers[..], [Begin::InProgress(_)]));
+    assert_eq!(process.stats().unsynced_bytes, 0);
+    // A request older than the store's memory is refused, and that too is an answer.
+    process.insert("d").unwrap();
+    let ancient = BeginOptions::new().sent_at(Timestamp::from_millis(0));
+    let refused = synced.begin_many(&["e"], ancient, &mut answers);
+    assert!(matches!(refused, Err(Error::Stale { .. })), "{refused:?}");
+    assert_eq!(process.stats().unsynced_bytes, 0);
     drop(lease);
 }
 

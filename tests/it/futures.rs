@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use oncelog::{
-    BeginOptions, DropPolicy, Durability, Lease, LongOutcomePolicy, Policy, RunError, Status, Store,
+    BeginOptions, DropPolicy, Durability, Lease, LongOutcomePolicy, Maintenance, Policy, RunError,
+    Status, Store,
 };
 
 use crate::lease::{LEASE, completed, in_progress, open, started};
@@ -195,5 +196,29 @@ fn an_outcome_too_long_to_be_kept_is_told_by_its_length_at_every_level() {
             store.maintain(Duration::from_secs(1)).unwrap();
         };
         assert_eq!(done.record().outcome_gone().map(|gone| gone.bytes), Some(101), "{level:?}");
+    }
+}
+
+#[test]
+fn failed_work_gives_its_key_back_without_waiting_for_the_disk_at_any_level() {
+    for level in [Durability::Process, Durability::Synced] {
+        let directory = directory();
+        let builder = Store::builder().durability(level).maintenance(Maintenance::Manual);
+        let store = builder.open(directory.path()).unwrap();
+        let work = async |_: &mut Lease| Err::<Vec<u8>, _>("no answer");
+        let mut run = pin!(store.run_async("a", BeginOptions::new(), work));
+        let waker = Waker::from(Arc::new(Count::default()));
+        let mut context = Context::from_waker(&waker);
+        let mut syncs = store.stats().syncs;
+        let failed = loop {
+            if let Poll::Ready(failed) = run.as_mut().poll(&mut context) {
+                break failed;
+            }
+            store.maintain(Duration::from_secs(1)).unwrap();
+            syncs = store.stats().syncs;
+        };
+        assert!(matches!(failed, Err(RunError::Work("no answer"))), "{failed:?}");
+        assert_eq!(store.stats().syncs, syncs, "{level:?}");
+        assert_eq!(store.peek("a").unwrap().unwrap().status, Status::Released, "{level:?}");
     }
 }

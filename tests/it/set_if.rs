@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use oncelog::{Begin, Error, Policy, Store, Ttl, Version};
+use oncelog::{Begin, Error, LongOutcomePolicy, Policy, Store, Ttl, Version};
 
 use crate::lease::{open, started};
 use crate::setup::{Random, clock, directory, fast_directory, maintain, small};
@@ -187,4 +187,32 @@ fn any_order_of_setting_removing_reopening_and_compacting_agrees_with_a_map() {
             assert_eq!(found, known, "seed {seed}");
         }
     }
+}
+
+#[test]
+fn an_outcome_set_over_one_that_was_too_long_to_keep_is_replayed_whole() {
+    let directory = directory();
+    let policy = Policy { on_long_outcome: LongOutcomePolicy::KeepMark, ..Policy::default() };
+    let store = small().outcome_bytes_max(100).policy(policy).open(directory.path()).unwrap();
+    assert!(store.check_and_set("a", vec![7; 101]).unwrap().is_new());
+    let record = store.get("a").unwrap().unwrap();
+    assert!(record.outcome_gone().is_some());
+    store.set_if("a", Some(record.version()), "short", None).unwrap().unwrap();
+    assert_eq!(outcome(&store, "a").unwrap(), b"short");
+    assert_eq!(store.get("a").unwrap().unwrap().outcome_gone(), None);
+}
+
+#[test]
+fn a_new_key_that_is_set_keeps_to_its_namespaces_limit_and_lifetime_of_outcomes() {
+    let (directory, clock) = (directory(), clock());
+    let store = small().clock(clock.clone()).open(directory.path()).unwrap();
+    let policy = Policy { max_keys: Some(1), outcome_ttl: Some(MINUTE), ..Policy::default() };
+    let space = store.namespace("one", policy).unwrap();
+    let version = space.set_if("a", None, "x", None).unwrap().unwrap();
+    assert!(matches!(space.set_if("b", None, "x", None), Err(Error::Full { .. })));
+    let version = space.set_if("a", Some(version), "y", None).unwrap();
+    assert!(version.is_some());
+    clock.advance(MINUTE);
+    let record = space.get("a").unwrap().unwrap();
+    assert_eq!(record.outcome_gone().map(|gone| gone.bytes), Some(1));
 }
