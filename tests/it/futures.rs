@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use oncelog::{
-    BeginOptions, DropPolicy, Durability, Lease, LongOutcomePolicy, Maintenance, Policy, RunError,
-    Status, Store,
+    BeginOptions, DropPolicy, Durability, Error, Lease, LongOutcomePolicy, Maintenance, Policy,
+    RunError, Status, Store, Timestamp,
 };
 
 use crate::lease::{LEASE, completed, in_progress, open, started};
@@ -221,4 +221,23 @@ fn failed_work_gives_its_key_back_without_waiting_for_the_disk_at_any_level() {
         assert_eq!(store.stats().syncs, syncs, "{level:?}");
         assert_eq!(store.peek("a").unwrap().unwrap().status, Status::Released, "{level:?}");
     }
+}
+
+#[test]
+fn a_refused_begin_waits_for_what_it_rests_on_before_a_future_tells() {
+    let directory = directory();
+    let builder = Store::builder().maintenance(Maintenance::Manual);
+    let process = builder.open(directory.path()).unwrap();
+    let synced = process.with_durability(Durability::Synced).unwrap();
+    process.insert("other").unwrap();
+    let ancient = BeginOptions::new().sent_at(Timestamp::from_millis(0));
+    let work = async |_: &mut Lease| Ok::<_, ()>("never done");
+    let mut run = pin!(synced.run_async("a", ancient, work));
+    let waker = Waker::from(Arc::new(Count::default()));
+    let mut context = Context::from_waker(&waker);
+    assert!(run.as_mut().poll(&mut context).is_pending());
+    process.maintain(Duration::from_secs(1)).unwrap();
+    let Poll::Ready(refused) = run.as_mut().poll(&mut context) else { panic!("settled") };
+    assert!(matches!(refused, Err(RunError::Store(Error::Stale { .. }))), "{refused:?}");
+    assert_eq!(process.stats().unsynced_bytes, 0);
 }
