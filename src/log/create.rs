@@ -1,8 +1,8 @@
 //! Where room for records comes from: blocks of open segments, and new segments.
 //!
 //! A segment is listed in the manifest, and its head is on stable storage, before its first block
-//! is claimed. That takes several syncs, so maintenance does it ahead for the bucket that will need
-//! a segment next: the spare. Taking the spare takes no system call.
+//! is claimed. That takes several syncs, so maintenance does it ahead for the buckets that will need
+//! a segment soon ([`crate::log::spares`]). Taking such a spare takes no system call.
 
 use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -72,21 +72,33 @@ impl Log {
 
     /// The bucket's next segment, with room for `span` blocks: the spare, or a new one.
     fn create(&self, need: Need, span: u32, now: Timestamp) -> Result<Segment> {
+        let least = u64::from(span) * BLOCK_BYTES;
         let (sizes, spare) = {
             let mut catalog = self.catalog.lock();
             let sizes = catalog.next_bytes(need.ends, span)?;
-            let spare = sizes.first().and_then(|bytes| catalog.take_spare(*bytes));
+            let bytes = sizes.first().copied().unwrap_or(least);
+            let spare = catalog.take_spare(|spares| {
+                spares.take_own(need.ends, least).or_else(|| spares.take_idle(bytes, now))
+            });
             (sizes, spare)
         };
-        match spare {
-            Some(spare) if spare.serves(need.ends, now) => Ok(spare),
+        let spare = match spare {
+            Some(spare) if spare.serves(need.ends, now) => return Ok(spare),
+            spare => spare,
+        };
+        self.segments_awaited.fetch_add(1, Ordering::Relaxed);
+        let prepared = match spare {
             // It was begun for another bucket, or too long ago.
-            Some(spare) => self.begin(spare.unused(), need, now),
-            None => {
-                let prepared = self.prepare_some(&sizes, now)?;
-                self.begin(prepared, need, now)
-            }
-        }
+            Some(spare) => spare.unused(),
+            None => match self.prepare_some(&sizes, now) {
+                Err(full @ Error::Full { .. }) => {
+                    let spare = self.catalog.lock().take_spare(|spares| spares.take_any(least));
+                    spare.ok_or(full)?.unused()
+                }
+                prepared => prepared?,
+            },
+        };
+        self.begin(prepared, need, now)
     }
 
     /// As [`Log::prepare`], in the first of the sizes that there is room for.
@@ -139,7 +151,7 @@ impl Log {
     /// Writes the head, for a bucket's segment to come.
     ///
     /// Where that fails the file stays as it is, listed and empty, until the next open.
-    fn begin(&self, prepared: Prepared, need: Need, now: Timestamp) -> Result<Segment> {
+    pub(crate) fn begin(&self, prepared: Prepared, need: Need, now: Timestamp) -> Result<Segment> {
         let version = self.versions.current();
         prepared.begin(self.id, need.ends, version, now, need.lifetime, &self.space)
     }
@@ -163,31 +175,6 @@ impl Log {
         if matches!(error, Error::Full { .. }) {
             let _ = self.disk.remove(&segment_file(number));
         }
-    }
-
-    /// True when a segment should be created ahead of need.
-    pub(crate) fn wants_spare(&self) -> bool {
-        self.catalog.lock().wants_spare().is_some()
-    }
-
-    /// Creates the next segment of a bucket ahead of need; true when it did.
-    pub(crate) fn prepare_ahead(&self, now: Timestamp) -> Result<bool> {
-        // Who holds it is creating a segment because there was no spare.
-        let Some(growing) = self.growing.try_lock() else {
-            return Ok(false);
-        };
-        let Some(need) = self.catalog.lock().wants_spare() else {
-            return Ok(false);
-        };
-        let prepared = self.prepare_within(need.bytes, now)?;
-        let spare = self.begin(prepared, need, now)?;
-        let (at, bytes) = (usize::try_from(spare.at), usize::try_from(spare.bytes));
-        self.catalog.lock().put_spare(spare);
-        drop(growing);
-        if let (Ok(at), Ok(bytes)) = (at, bytes) {
-            self.space.populate(at, bytes);
-        }
-        Ok(true)
     }
 
     /// Writes the list of segments; `closed` says that it is the last.
