@@ -127,14 +127,13 @@ impl Segment {
         }
     }
 
-    /// True for a segment without records that can still become the bucket's.
-    ///
-    /// One begun long ago would not: too far from its time of creation, records take wide headers.
-    pub(crate) fn serves(&self, ends: Timestamp, now: Timestamp) -> bool {
-        self.ends == ends && self.age_ms(now) < AGE_MS_MAX
+    /// True for a segment without records that was begun too long ago to become a bucket's: so far
+    /// from its time of creation records would take wide headers.
+    pub(crate) fn is_aged(&self, now: Timestamp) -> bool {
+        self.age_ms(now) >= AGE_MS_MAX
     }
 
-    /// True when a segment without records will not serve its bucket for long.
+    /// True when a segment without records will soon be too old.
     pub(crate) fn is_aging(&self, now: Timestamp) -> bool {
         self.age_ms(now) >= AGE_MS_MAX / 2
     }

@@ -65,9 +65,14 @@ impl Spares {
         self.by_end.insert(spare.ends, spare)
     }
 
-    /// The bucket's own, if it has room for so many bytes.
-    pub(crate) fn take_own(&mut self, ends: Timestamp, least: u64) -> Option<Segment> {
-        self.by_end.get(&ends).filter(|spare| spare.bytes >= least)?;
+    /// The bucket's own, if it has room for so many bytes and was not begun too long ago.
+    pub(crate) fn take_own(
+        &mut self,
+        ends: Timestamp,
+        least: u64,
+        now: Timestamp,
+    ) -> Option<Segment> {
+        self.by_end.get(&ends).filter(|own| own.bytes >= least && !own.is_aged(now))?;
         self.by_end.remove(&ends)
     }
 
@@ -143,10 +148,7 @@ impl Log {
     /// Prepares one spare, or makes an idle one of it. Returns the place of a new file, whose pages
     /// were never touched.
     fn prepare_spare(&self, need: Need, now: Timestamp) -> Result<Option<(usize, usize)>> {
-        let idle = self.catalog.lock().take_spare(|spares| {
-            let own = spares.take_own(need.ends, need.bytes);
-            own.or_else(|| spares.take_idle(need.bytes, now))
-        });
+        let idle = self.catalog.lock().take_spare(|spares| spares.take_idle(need.bytes, now));
         let is_fresh = idle.is_none();
         let prepared = match idle {
             Some(idle) => idle.unused(),
