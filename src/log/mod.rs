@@ -337,7 +337,6 @@ impl Log {
     }
 
     /// All segments, in order of their numbers.
-    #[cfg(test)]
     pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
         self.catalog.lock().all()
     }
