@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::engine::Engine;
-use crate::engine::bench::{Bench, get};
+use crate::engine::bench::{Bench, MINUTE, get};
 use crate::error::Error;
 use crate::record::Ignore;
 use crate::sys::sync::Mutex;
@@ -69,4 +69,29 @@ fn a_segment_whose_sync_has_failed_is_never_synced_or_sealed_again() {
     assert!(engine.is_settled(engine.hasher().hash(b"key")));
     let cut = bench.disk.after_power_cut(|| false);
     assert!(get(&bench.open_on(Arc::new(cut)), "key").is_some());
+}
+
+#[test]
+fn a_place_that_was_durable_is_not_so_for_the_segment_that_gets_it_next() {
+    for sealed in [false, true] {
+        let bench = Bench::new();
+        let engine = bench.open();
+        record(&engine, "old");
+        let place = engine.log.segments()[0].at;
+        engine.sync().unwrap();
+        if sealed {
+            engine.log.withdraw_bucket(None);
+            assert!(engine.maintain(Duration::ZERO).unwrap().segments_sealed > 0);
+        }
+        assert!(engine.is_settled(engine.hasher().hash(b"old")));
+        bench.advance(20 * MINUTE);
+        while engine.maintain(Duration::ZERO).unwrap().more {}
+        assert!(engine.log.segments().is_empty());
+        record(&engine, "new");
+        assert_eq!(engine.log.segments()[0].at, place, "the place is used again");
+        assert!(!engine.is_settled(engine.hasher().hash(b"new")), "sealed: {sealed}");
+        engine.settle(engine.hasher().hash(b"new")).unwrap();
+        let cut = bench.disk.after_power_cut(|| false);
+        assert!(get(&bench.open_on(Arc::new(cut)), "new").is_some(), "sealed: {sealed}");
+    }
 }

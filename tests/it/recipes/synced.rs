@@ -15,49 +15,11 @@ use oncelog::recipes::schedule::{Fire, Schedule};
 use oncelog::recipes::sequence::{Accept, Order, Sequences};
 use oncelog::recipes::state::{States, Transition};
 use oncelog::recipes::token::{Consume, Tokens};
-use oncelog::{Durability, Scan, Scope, Store};
+use oncelog::{Scan, Scope, Store};
 
 use super::{HOUR, SECOND};
-use crate::setup::{directory, small};
-
-/// A store with a handle at `Process` and one at `Synced`.
-struct Levels {
-    process: Store,
-    synced: Store,
-}
-
-impl Levels {
-    fn open(path: &std::path::Path) -> Self {
-        let process = small().open(path).unwrap();
-        let synced = process.with_durability(Durability::Synced).unwrap();
-        Self { process, synced }
-    }
-
-    /// Something is recorded that is not on stable storage; afterwards, when a call at `Synced` has
-    /// answered, all of it is.
-    fn settles<A, B>(
-        &self,
-        name: &str,
-        unsynced: impl FnOnce() -> A,
-        ask: impl FnOnce() -> B,
-    ) -> B {
-        let kept = unsynced();
-        assert!(self.process.stats().unsynced_bytes > 0, "{name}: nothing was recorded");
-        let answer = ask();
-        assert_eq!(self.process.stats().unsynced_bytes, 0, "{name}: answered too early");
-        drop(kept);
-        answer
-    }
-
-    /// What a call at `Synced` records is on stable storage when it returns.
-    fn records<B>(&self, name: &str, ask: impl FnOnce() -> B) -> B {
-        let before = self.process.stats().syncs;
-        let answer = ask();
-        assert!(self.process.stats().syncs > before, "{name}: no sync");
-        assert_eq!(self.process.stats().unsynced_bytes, 0, "{name}: answered too early");
-        answer
-    }
-}
+use crate::durable::Levels;
+use crate::setup::directory;
 
 #[test]
 fn a_scan_tells_no_key_whose_state_a_power_loss_could_take_back() {
