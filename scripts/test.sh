@@ -12,6 +12,7 @@ steps=(
     "format|cargo fmt --check"
     "lint|cargo clippy"
     "tests|cargo test, documentation examples included"
+    "planted|every fault of scripts/planted.sh still applies"
     "models|orders of steps of threads, by scripts/models.sh"
     "examples|every program in examples/"
     "docs|cargo doc without warnings"
@@ -166,6 +167,9 @@ step_lint() {
 step_tests() {
     cargo test --workspace --all-features --locked
 }
+
+# That they are noticed takes longer, and is for those who change what they are made of.
+step_planted() { bash scripts/planted.sh --check; }
 
 step_models() { bash scripts/models.sh; }
 

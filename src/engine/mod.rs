@@ -54,6 +54,8 @@ mod recover_tests;
 #[cfg(test)]
 mod room_tests;
 #[cfg(test)]
+mod sealing_tests;
+#[cfg(test)]
 mod set_if_tests;
 #[cfg(test)]
 mod spare_tests;

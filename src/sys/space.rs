@@ -80,10 +80,10 @@ impl Space {
         // put there is readable and writable memory like what was there.
         unsafe { rustix::mm::mmap(address, bytes, access, flags, file, 0) }?;
         #[cfg(target_os = "linux")]
-        {
-            let advice = rustix::mm::Advice::LinuxHugepage;
+        for advice in [rustix::mm::Advice::LinuxHugepage, rustix::mm::Advice::LinuxDontDump] {
             // SAFETY: the pages were mapped just above, and their contents do not change. Huge
-            // pages only save time, so a kernel without them is as good.
+            // pages only save time, so a kernel without them is as good. What the reservation was
+            // advised of, core dumps above all, has gone with the pages that were replaced.
             let _ = unsafe { rustix::mm::madvise(address, bytes, advice) };
         }
         Ok(())
@@ -146,6 +146,21 @@ mod tests {
         assert_eq!(u64::from_le_bytes(bytes), 77);
         space.unmap(65_536, 8192).unwrap();
         assert_eq!(load(&space.words()[65_536 / 8]), 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_file_shows_stays_out_of_core_dumps() {
+        let space = Space::reserve(1 << 20, 1 << 20).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8192).unwrap();
+        space.map_file(65_536, 8192, &file, true).unwrap();
+        let at = space.words()[65_536 / 8..].as_ptr().addr();
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let begins = |line: &str| line.starts_with(&format!("{at:x}-"));
+        let own = maps.lines().skip_while(|line| !begins(line));
+        let flags = own.filter_map(|line| line.strip_prefix("VmFlags:")).next().unwrap();
+        assert!(flags.split_whitespace().any(|flag| flag == "dd"), "{flags}");
     }
 
     #[test]

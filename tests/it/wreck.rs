@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use oncelog::inspect;
+use oncelog::{Error, inspect};
 
 use crate::damage::{Sample, Seen, flipped};
 use crate::setup::{fast_directory, files, small};
@@ -128,6 +128,24 @@ fn a_missing_segment_is_reported_and_a_missing_run_is_made_again() {
             let found = store.get(key).unwrap().map(|record| record.outcome().to_vec());
             assert_eq!(&found, outcome);
         }
+    }
+}
+
+/// Nothing in the blocks shows that their last records are gone: the count in the manifest does.
+#[test]
+fn a_sealed_segment_without_its_list_and_its_last_records_is_reported() {
+    let sample = Sample::new(true);
+    let name = sample.name(".seg");
+    let used = sample.used(&name);
+    for lost in [64, 640] {
+        let directory = fast_directory();
+        let mut bytes = sample.files[&name].clone();
+        bytes[used - lost..used].fill(0);
+        sample.write(directory.path(), &name, &bytes);
+        fs::remove_file(directory.path().join(sample.name(".run"))).unwrap();
+        let opened = small().open(directory.path()).map(|_store| ());
+        assert!(matches!(opened, Err(Error::Corrupt { segment: Some(_), .. })), "{opened:?}");
+        assert!(!inspect::verify(directory.path()).unwrap().is_sound());
     }
 }
 

@@ -13,6 +13,7 @@ mod nonce;
 mod schedule;
 mod sequence;
 mod state;
+mod synced;
 mod token;
 
 use std::sync::Barrier;
