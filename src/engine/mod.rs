@@ -92,8 +92,8 @@ pub(crate) struct Engine {
     lifetime: u64,
     /// Checks of keys outside of any namespace need nothing of the policy.
     plain: bool,
-    /// When the store was created.
-    created: Timestamp,
+    /// When the store was created, or last lost records: what was handled before may be forgotten.
+    remembers_from: Timestamp,
     health: Health,
     sweeper: Mutex<Sweeper>,
     compactor: Mutex<Compactor>,

@@ -48,6 +48,7 @@ impl Engine {
             }
         };
         report.after_close = manifest.closed;
+        report.salvaged = manifest.salvaged;
         let epoch = manifest.epoch.checked_add(1).ok_or(Error::Full { what: "epochs" })?;
         let (min, max) = (config.segment_bytes_min, config.segment_bytes_max);
         let total = config.max_bytes.unwrap_or(u64::MAX);
@@ -69,7 +70,7 @@ impl Engine {
             hasher,
             lifetime,
             plain: config_is_plain,
-            created: identity.created,
+            remembers_from: identity.created.max(manifest.salvaged.unwrap_or_default()),
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),
             compactor: crate::sys::sync::Mutex::default(),
@@ -147,6 +148,7 @@ fn create(disk: &dyn Disk, config: &Config) -> Result<(Identity, Manifest)> {
         durability: ListedDurability::default(),
         time: created,
         next_number: 1,
+        salvaged: None,
         spaces: Vec::new(),
         segments: Vec::new(),
     };

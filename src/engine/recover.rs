@@ -74,6 +74,7 @@ impl Engine {
     pub(crate) fn recover(&mut self, manifest: &Manifest) -> Result<Vec<u64>> {
         self.log.raise_number(manifest.next_number);
         self.log.restore_spaces(manifest.spaces.clone());
+        self.log.restore_salvaged(manifest.salvaged);
         self.recovery.debris = self.log.remove_debris(&manifest.segments)?;
         let now = self.clock.now();
         let passed = now.as_millis().saturating_sub(manifest.time.as_millis());

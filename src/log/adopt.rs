@@ -178,11 +178,12 @@ impl Log {
 
 fn is_ours(name: &str) -> bool {
     use crate::format::layout::{IDENTITY_FILE, MANIFEST_FILE};
-    name == IDENTITY_FILE || name == MANIFEST_FILE || file_number(name, ".run").is_some()
+    let numbered = file_number(name, ".run").or(file_number(name, ".seg")).is_some();
+    name == IDENTITY_FILE || name == MANIFEST_FILE || numbered
 }
 
 /// True when no lane has claimed a block.
-fn blocks_are_unused(words: &[AtomicU64], bytes: u64) -> bool {
+pub(crate) fn blocks_are_unused(words: &[AtomicU64], bytes: u64) -> bool {
     (0..bytes / BLOCK_BYTES).all(|block| {
         let first = usize::try_from(block_start(block) / 8).unwrap_or(usize::MAX);
         words.get(first).is_none_or(|word| words::load(word) == 0)

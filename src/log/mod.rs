@@ -17,6 +17,7 @@ pub(crate) mod create;
 pub(crate) mod holdings;
 pub(crate) mod lane;
 pub(crate) mod places;
+pub(crate) mod rescue;
 pub(crate) mod reserve;
 pub(crate) mod scan;
 pub(crate) mod seal;

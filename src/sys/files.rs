@@ -5,7 +5,7 @@
 //! block the store.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -31,8 +31,8 @@ const BEFORE_IDENTITY: &str = "MANIFEST";
 /// A directory on a file system.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    path: PathBuf,
-    fd: OwnedFd,
+    pub(super) path: PathBuf,
+    pub(super) fd: OwnedFd,
     /// Held for exclusion; released by an explicit unlock, which also works after a fork.
     lock: Option<File>,
     /// A sync of the directory has failed.
@@ -121,7 +121,7 @@ impl Directory {
         Some(u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
     }
 
-    fn open_file(&self, name: &str, flags: OFlags) -> Result<File> {
+    pub(super) fn open_file(&self, name: &str, flags: OFlags) -> Result<File> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat(&self.fd, name, flags, mode)
@@ -136,7 +136,7 @@ impl Directory {
 
     /// Makes the directory's entries durable. Having failed once it fails for good: the system
     /// tells of a failure once, and later only pretends that all is well.
-    fn sync_directory(&self) -> Result<()> {
+    pub(super) fn sync_directory(&self) -> Result<()> {
         let mut failed = self.sync_failed.lock();
         let synced = if *failed { Err(rustix::io::Errno::IO) } else { rustix::fs::fsync(&self.fd) };
         *failed = synced.is_err();
@@ -196,15 +196,7 @@ impl Disk for Directory {
     }
 
     fn replace(&self, name: &str, contents: &[u8]) -> Result<()> {
-        let unfinished = format!("{name}{UNFINISHED}");
-        let path = self.path(&unfinished);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
-        let mut file = self.open_file(&unfinished, flags)?;
-        file.write_all(contents).map_err(|e| Error::io("write file", &path, e))?;
-        file.sync_data().map_err(|e| Error::unsynced("sync file", &path, e))?;
-        rustix::fs::renameat(&self.fd, &unfinished, &self.fd, name)
-            .map_err(|e| Error::io("rename file", &path, e.into()))?;
-        self.sync_directory()
+        self.replace_sized(name, contents, contents.len() as u64)
     }
 
     fn create(&self, name: &str, bytes: u64) -> Result<Box<dyn SegmentFile>> {

@@ -40,6 +40,15 @@ impl Sample {
     }
 
     pub(crate) fn with_keys(prefix: &str, close: bool) -> Self {
+        Self::left(prefix, |store| if close { store.close().unwrap() } else { drop(store) })
+    }
+
+    /// Not closed, and with everything on stable storage.
+    pub(crate) fn synced() -> Self {
+        Self::left("key", |store| store.sync().unwrap())
+    }
+
+    fn left(prefix: &str, leave: impl FnOnce(Store)) -> Self {
         let directory = fast_directory();
         let store = small().lanes(1).open(directory.path()).unwrap();
         let mut answers = BTreeMap::new();
@@ -59,11 +68,7 @@ impl Sample {
         let removed = answers.keys().find(|key| key.ends_with('7')).cloned().unwrap_or(removed);
         assert!(store.remove(&removed).unwrap());
         answers.insert(removed, None);
-        if close {
-            store.close().unwrap();
-        } else {
-            drop(store);
-        }
+        leave(store);
         let read = |path: &Path| {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             (name, fs::read(path).unwrap())

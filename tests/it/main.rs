@@ -29,6 +29,7 @@ mod race;
 mod recipes;
 mod regressions;
 mod retention;
+mod salvage;
 mod seen;
 mod semantics;
 mod set_if;
