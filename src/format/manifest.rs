@@ -165,6 +165,11 @@ impl Manifest {
             };
             segments.push(Listed { number, bytes, state, records });
         }
+        let mut numbers: Vec<u64> = segments.iter().map(|segment| segment.number).collect();
+        numbers.sort_unstable();
+        if numbers.windows(2).any(|pair| pair.first() == pair.last()) {
+            return None;
+        }
         Some(Self { epoch, closed, durability, time, next_number, salvaged, spaces, segments })
     }
 }
@@ -198,6 +203,9 @@ mod tests {
     fn a_manifest_comes_back_and_no_damage_goes_unnoticed() {
         let never = Manifest { salvaged: None, ..sample() };
         assert_eq!(Manifest::decode(&never.encode()), Some(never));
+        let mut twice = sample();
+        twice.segments.push(twice.segments[0]);
+        assert_eq!(Manifest::decode(&twice.encode()), None, "a segment is listed twice");
         let bytes = sample().encode();
         assert_eq!(Manifest::decode(&bytes), Some(sample()));
         for bit in 0..bytes.len() * 8 {

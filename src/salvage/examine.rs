@@ -13,7 +13,7 @@ use crate::format::repair::single_flip;
 use crate::format::run::Run;
 use crate::format::segment::{SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::key::KeyHasher;
-use crate::log::adopt::blocks_are_unused;
+use crate::log::adopt::{blocks_are_unused, is_segment_length};
 use crate::log::rescue::sound_records;
 use crate::log::seal::run_of;
 use crate::salvage::gaps::gaps;
@@ -158,7 +158,7 @@ fn heads(directory: &Directory, id: [u8; ID_BYTES]) -> Result<Heads> {
     for name in names.into_iter().filter(|name| file_number(name, ".seg").is_some()) {
         let head = directory.read_head(&name, SEGMENT_HEAD_BYTES).ok().flatten();
         let Some(head) = head.and_then(|head| SegmentHead::decode(&head)) else { continue };
-        if head.store == id && listing::is_possible(head.bytes) {
+        if head.store == id && is_segment_length(head.bytes) {
             // The file of its own name goes before any other.
             if segment_file(head.number) == name || !heads.contains_key(&head.number) {
                 heads.insert(head.number, (name, head));
@@ -228,9 +228,9 @@ impl Examiner<'_> {
         let (head, words) = (&loaded.head, loaded.space.words());
         let common = head.common();
         let (seen, scan) = run_of(head.number, &common, words, self.plan.id, &self.plan.hasher);
-        let run_fits = run
-            .as_ref()
-            .is_some_and(|run| run.block_ends == seen.block_ends && run.entries == seen.entries);
+        let run_fits = run.as_ref().is_some_and(|run| {
+            same_ends(&run.block_ends, &seen.block_ends) && run.entries == seen.entries
+        });
         let sealed = listed.state == ListedState::Sealed;
         let complete = scan.damaged.is_empty()
             && if sealed { scan.records == listed.records } else { scan.lost.is_empty() };
@@ -306,7 +306,7 @@ impl Examiner<'_> {
     /// No file has a valid head of this number.
     fn without_head(&mut self, listed: &Listed) -> Result<()> {
         let name = segment_file(listed.number);
-        if listed.state == ListedState::Open && listing::is_possible(listed.bytes) {
+        if listed.state == ListedState::Open && is_segment_length(listed.bytes) {
             let unused = match self.directory.read_into_memory(&name, listed.bytes) {
                 Ok((len, space)) => {
                     len == listed.bytes && blocks_are_unused(space.words(), listed.bytes)
@@ -394,7 +394,7 @@ pub(super) fn load(
             (name, head, Some("one bit of its head was flipped"))
         }
     };
-    if head.bytes != listed.bytes || !listing::is_possible(head.bytes) {
+    if head.bytes != listed.bytes || !is_segment_length(head.bytes) {
         return Ok(None);
     }
     let (len, space) = directory.read_into_memory(&source, head.bytes)?;
@@ -403,4 +403,10 @@ pub(super) fn load(
     }
     words::write_bytes(space.words(), &head.encode());
     Ok(Some(Loaded { head, source, space, what }))
+}
+
+/// Blocks behind the last used one may be missing from either.
+fn same_ends(one: &[u32], other: &[u32]) -> bool {
+    let used = |ends: &[u32]| ends.iter().rposition(|end| *end > 0).map_or(0, |last| last + 1);
+    one.get(..used(one)) == other.get(..used(other))
 }

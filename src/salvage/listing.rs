@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::error::Result;
 use crate::format::identity::Identity;
 use crate::format::layout::{file_number, run_file};
 use crate::format::manifest::{Listed, ListedDurability, ListedState, Manifest, Space};
 use crate::format::run::Run;
 use crate::key::KeyHasher;
+use crate::log::adopt::is_segment_length;
 use crate::log::rescue::sound_records;
 use crate::log::view::space_at;
 use crate::salvage::examine::{Heads, load};
@@ -27,11 +27,6 @@ pub(super) enum Damage {
 /// By how much the epoch is raised above all that is found: more than any store is opened without
 /// leaving a record, so that no version is given out twice.
 const EPOCHS_AHEAD: u32 = 1 << 16;
-
-/// True for a length that segments have.
-pub(super) fn is_possible(bytes: u64) -> bool {
-    bytes.is_power_of_two() && (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes)
-}
 
 /// Numbers of namespaces with keys whose names are not known.
 pub(super) fn nameless(manifest: &Manifest) -> Vec<u32> {
@@ -65,7 +60,9 @@ pub(super) fn rebuild(
     for number in numbers {
         let head = heads.get(&number).map(|(_, head)| head.bytes);
         let len = || directory.file_bytes(&crate::format::layout::segment_file(number));
-        let Some(bytes) = head.or_else(len).filter(|bytes| is_possible(*bytes)) else { continue };
+        let Some(bytes) = head.or_else(len).filter(|bytes| is_segment_length(*bytes)) else {
+            continue;
+        };
         let mut listed = Listed::open(number, bytes);
         let run = directory.read(&run_file(number)).ok().flatten();
         let run = run.and_then(|run| Run::decode(&run));

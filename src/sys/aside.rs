@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{AtFlags, OFlags};
+use rustix::fs::{AtFlags, OFlags, SeekFrom};
 
 use crate::error::{Error, Result};
 use crate::sys::disk::Disk;
@@ -57,7 +57,7 @@ impl Directory {
         let path = self.path(name);
         let file = self.open_file(name, OFlags::RDONLY)?;
         let len = file.metadata().map_err(|e| Error::io("inspect segment", &path, e))?.len();
-        let room = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let room = usize::try_from(bytes).unwrap_or(usize::MAX).max(PAGE_BYTES);
         let space =
             Space::reserve(room, room).map_err(|e| Error::io("reserve memory", &path, e))?;
         let mut piece = vec![0; PIECE_BYTES];
@@ -80,6 +80,26 @@ impl Directory {
         }
         Ok((len, space))
     }
+}
+
+/// How many ranges of data are looked at in a file; those of the engine have a few.
+const RANGES_MAX: usize = 4096;
+
+/// The end of the last range of data in a file of `bytes`; `bytes` where the system does not tell.
+pub(super) fn data_end(file: &std::fs::File, bytes: u64) -> u64 {
+    let mut end = 0;
+    for _ in 0..RANGES_MAX {
+        let data = match rustix::fs::seek(file, SeekFrom::Data(end)) {
+            Ok(data) => data,
+            Err(rustix::io::Errno::NXIO) => return end.min(bytes),
+            Err(_) => return bytes,
+        };
+        match rustix::fs::seek(file, SeekFrom::Hole(data)) {
+            Ok(hole) if hole > end => end = hole,
+            _ => return bytes,
+        }
+    }
+    bytes
 }
 
 /// Fills the buffer as far as the file goes; false if the device refuses.

@@ -15,6 +15,7 @@ mod full_disk;
 #[cfg(feature = "async")]
 mod futures;
 mod history;
+mod hostile;
 mod input;
 mod killed;
 mod lease;
@@ -23,6 +24,7 @@ mod namespaces;
 mod pairs;
 mod places;
 mod points;
+mod private;
 mod protocol;
 mod quotas;
 mod race;
