@@ -2,7 +2,7 @@
 //!
 //! The order is what makes a crash at any point harmless: a new store's identity is written last,
 //! so that a directory without one is empty; an existing store changes nothing but debris before
-//! its segments were read, and answers nothing before the new epoch is on stable storage.
+//! its segments were read, and gives no version out before the new epoch is on stable storage.
 
 use std::sync::{Arc, OnceLock};
 
@@ -92,9 +92,10 @@ impl Engine {
         let unused = engine.recover(&manifest)?;
         engine.recovery.clock_held_ms = engine.clock.settle();
         // From here on the epoch is in use; nothing was answered before.
-        engine.log.save_manifest(engine.clock.now(), false)?;
-        engine.log.remove_unused(&unused)?;
-        engine.log.keep_for_earlier(engine.clock.now())?;
+        if engine.log.list_epoch(engine.clock.now())? {
+            engine.log.remove_unused(&unused)?;
+            engine.log.keep_for_earlier(engine.clock.now())?;
+        }
         Ok(engine)
     }
 
