@@ -42,6 +42,8 @@ mod commit_tests;
 #[cfg(test)]
 mod compact_tests;
 #[cfg(test)]
+mod flood_tests;
+#[cfg(test)]
 mod hold_tests;
 #[cfg(test)]
 mod lease_tests;
