@@ -15,11 +15,11 @@ use crate::format::manifest::{Listed, ListedDurability, ListedState, Manifest};
 use crate::format::run::Run;
 use crate::format::segment::{SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::key::KeyHasher;
+use crate::log::adopt::is_segment_length;
 use crate::log::scan::Scanner;
 use crate::log::seal::run_of;
-use crate::sys::disk::{Disk, SegmentFile};
+use crate::sys::disk::Disk;
 use crate::sys::files::Directory;
-use crate::sys::space::Space;
 use crate::sys::words;
 use crate::time::Timestamp;
 
@@ -146,26 +146,16 @@ fn unsynced_bytes(
     head: &SegmentHead,
     hasher: &KeyHasher,
 ) -> Result<u64> {
-    let Ok(file) = directory.open_readable(name) else { return Ok(0) };
-    if file.bytes() != head.bytes {
+    if directory.file_bytes(name) != Some(head.bytes) || !is_segment_length(head.bytes) {
         return Ok(0);
     }
-    let space = map_readable(directory, name, &*file)?;
+    let (_, space) = directory.read_into_memory(name, head.bytes)?;
     let common = head.common();
     let mut scanner = Scanner::new(space.words(), &common, hasher);
     for block in scanner.blocks() {
         scanner.records(block, |_, _, _| {});
     }
     Ok(scanner.report.unsynced_bytes)
-}
-
-/// The whole file in memory of its own.
-fn map_readable(directory: &Directory, name: &str, file: &dyn SegmentFile) -> Result<Space> {
-    let bytes = usize::try_from(file.bytes()).unwrap_or(usize::MAX);
-    let space = Space::reserve(bytes, bytes)
-        .map_err(|e| Error::io("reserve memory", &directory.path(name), e))?;
-    file.map(&space, 0)?;
-    Ok(space)
 }
 
 /// Describes a store without opening it. Reads the segments that are not sealed, and a page of
@@ -262,8 +252,11 @@ struct Verifier<'a> {
 impl Verifier<'_> {
     fn segment(&mut self, hasher: &KeyHasher) -> Result<()> {
         let name = segment_file(self.listed.number);
-        let file = match self.directory.open_readable(&name) {
-            Ok(file) => file,
+        let room = if is_segment_length(self.listed.bytes) { self.listed.bytes } else { 0 };
+        // Read and not mapped: a file that is cut short meanwhile ends nobody, and a hole in it
+        // takes no room.
+        let (bytes, space) = match self.directory.read_into_memory(&name, room) {
+            Ok(read) => read,
             Err(Error::Io { .. }) if self.report.in_use => return Ok(()),
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 self.problem(0, "the segment's file is missing");
@@ -271,11 +264,10 @@ impl Verifier<'_> {
             }
             Err(error) => return Err(error),
         };
-        if file.bytes() != self.listed.bytes {
-            self.problem(file.bytes().min(self.listed.bytes), "the file's length has changed");
+        if bytes != self.listed.bytes || room == 0 {
+            self.problem(bytes.min(self.listed.bytes), "the file's length has changed");
             return Ok(());
         }
-        let space = map_readable(self.directory, &name, &*file)?;
         let mut head = [0; SEGMENT_HEAD_BYTES];
         words::read_bytes(space.words(), &mut head);
         if head == [0; SEGMENT_HEAD_BYTES] && self.listed.state == ListedState::Open {

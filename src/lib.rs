@@ -64,6 +64,7 @@ pub mod docs;
 pub mod fuzzing;
 pub mod inspect;
 pub mod recipes;
+pub mod salvage;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,5 +1,7 @@
 //! Counters and sizes, each with its unit and what a surprising number means.
 
+use crate::time::Timestamp;
+
 /// What a store holds and has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -141,6 +143,9 @@ pub struct RecoveryReport {
     pub clock_held_ms: u64,
     /// Files removed that a crash had left behind unfinished or unlisted.
     pub debris: u64,
+    /// When a salvage last gave up records: keys recorded before may be forgotten, and requests
+    /// sent before are answered [`Stale`](crate::Error::Stale). `None` if there never was one.
+    pub salvaged: Option<Timestamp>,
 }
 
 /// What one slice of maintenance did.

@@ -13,6 +13,7 @@ use crate::maintainer::Maintainer;
 use crate::options::CheckOptions;
 use crate::policy::Policy;
 use crate::record::{Ignore, Own, Record};
+use crate::salvage::{self, SalvageReport};
 use crate::stats::{Maintained, RecoveryReport, Stats};
 use crate::sys::files::Directory;
 use crate::ticket::Ticket;
@@ -65,6 +66,19 @@ impl Store {
     /// [`Io`](crate::Error::Io) and [`Full`](crate::Error::Full) as the system answers.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().open(path)
+    }
+
+    /// Gives up what is damaged in the store's files, so that what is sound can be opened, and
+    /// lists what is lost. What was lost counts as *new* from then on, so look at
+    /// [`Builder::salvage_plan`] first; see [`salvage`]. A sound store is left as it is.
+    ///
+    /// # Errors
+    /// [`AlreadyOpen`](crate::Error::AlreadyOpen), [`NotAStore`](crate::Error::NotAStore), and
+    /// [`Corrupt`](crate::Error::Corrupt) if nothing can be done without the store's identity;
+    /// [`Io`](crate::Error::Io) and [`Full`](crate::Error::Full) as the system answers: then it
+    /// can be begun anew.
+    pub fn salvage(path: impl AsRef<Path>) -> Result<SalvageReport> {
+        Self::builder().salvage(path)
     }
 
     /// Settings for a store; every default is written at its setter.
@@ -531,6 +545,22 @@ impl Builder {
     pub fn segment_bytes_max(mut self, bytes: u64) -> Self {
         self.config.segment_bytes_max = bytes;
         self
+    }
+
+    /// As [`Store::salvage`], by the builder's clock; no other setting counts.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn salvage(&self, path: impl AsRef<Path>) -> Result<SalvageReport> {
+        salvage::salvage(path.as_ref(), self.config.clock.as_ref())
+    }
+
+    /// What [`Builder::salvage`] would do. Reads every record, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Store::salvage`].
+    pub fn salvage_plan(&self, path: impl AsRef<Path>) -> Result<SalvageReport> {
+        salvage::plan(path.as_ref(), self.config.clock.as_ref())
     }
 
     /// Opens the store in the directory, creating it where the directory is missing or empty.

@@ -42,6 +42,8 @@ mod commit_tests;
 #[cfg(test)]
 mod compact_tests;
 #[cfg(test)]
+mod flood_tests;
+#[cfg(test)]
 mod hold_tests;
 #[cfg(test)]
 mod lease_tests;
@@ -96,8 +98,8 @@ pub(crate) struct Engine {
     lifetime: u64,
     /// Checks of keys outside of any namespace need nothing of the policy.
     plain: bool,
-    /// When the store was created.
-    created: Timestamp,
+    /// When the store was created, or last lost records: what was handled before may be forgotten.
+    remembers_from: Timestamp,
     health: Health,
     sweeper: Mutex<Sweeper>,
     compactor: Mutex<Compactor>,

@@ -393,7 +393,7 @@ impl SegmentFile for MemoryFile {
             Live::Plain(_) => Ok(()),
             Live::Shared(file, bytes) => {
                 let bytes = usize::try_from(*bytes).unwrap();
-                space.map_file(at, bytes, file, true).map_err(fail)
+                space.map_file(at, bytes, file).map_err(fail)
             }
         }
     }
