@@ -21,8 +21,8 @@ pub struct Args {
         default_value = "oncelog,dashmap,lmdb,sqlite"
     )]
     pub engines: Vec<Name>,
-    /// Workloads, always run in the order new, dup, miss, lease, reopen, and then the paced ones:
-    /// steady, mixed_ttl, remove_heavy.
+    /// Workloads, always run in the order new, dup, miss, lease, probe, contend, reopen, and then
+    /// the paced ones: steady, mixed_ttl, remove_heavy.
     #[arg(long, value_delimiter = ',', default_value = "new,dup,miss")]
     pub workloads: Vec<Workload>,
     /// Distinct keys a run inserts; in the paced workloads, keys that are alive at a time.
@@ -91,6 +91,10 @@ pub enum Workload {
     Miss,
     /// Begin and complete of keys never seen, beside those of `new`: a pair counts as one.
     Lease,
+    /// Questions for keys never inserted, by the call that locks.
+    Probe,
+    /// The same, while every thread inserts a new key after three questions.
+    Contend,
     /// Opening a filled store whose process was killed.
     Reopen,
     /// As many keys expire as arrive, for several lifetimes.
@@ -111,6 +115,8 @@ impl Workload {
             Workload::Dup => "dup",
             Workload::Miss => "miss",
             Workload::Lease => "lease",
+            Workload::Probe => "probe",
+            Workload::Contend => "contend",
             Workload::Reopen => "reopen",
             Workload::Steady => "steady",
             Workload::MixedTtl => "mixed_ttl",
@@ -149,7 +155,7 @@ impl Durability {
 /// What a started process is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Role {
-    /// Measures new, dup, miss and lease on one store.
+    /// Measures new, dup, miss, lease, probe and contend on one store.
     Measure,
     /// Fills a store, says so and waits to be killed.
     Fill,

@@ -7,6 +7,7 @@ mod calls;
 mod log;
 mod protocol;
 mod reclaim;
+mod unseen;
 mod waiters;
 mod waiting;
 
