@@ -28,6 +28,10 @@ pub struct Args {
     /// Distinct keys a run inserts; in the paced workloads, keys that are alive at a time.
     #[arg(long, default_value_t = 2_000_000)]
     pub keys: u64,
+    /// Expiry buckets that `new` spreads its keys over, about, where the engine has lifetimes for
+    /// single calls; in batches all keys have one lifetime.
+    #[arg(long, default_value_t = 1)]
+    pub buckets: u64,
     /// Threads calling the engine.
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
@@ -185,6 +189,9 @@ impl Args {
         }
         if self.threads == 0 || self.runs == 0 || self.batch.contains(&0) {
             return Err("--threads, --runs and --batch start at 1".into());
+        }
+        if self.buckets == 0 || self.buckets > 30 {
+            return Err("--buckets must be between 1 and 30".into());
         }
         if self.keys < self.threads as u64 {
             return Err("--keys must give every thread at least one key".into());

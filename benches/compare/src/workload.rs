@@ -93,6 +93,13 @@ impl Deadline {
     }
 }
 
+/// A lifetime of a day and so many times more than a bucket of such lifetimes is wide.
+fn lifetime(bucket: u64) -> Duration {
+    const DAY_S: u64 = 24 * 3600;
+    const WIDTH_S: u64 = (1 << 23) / 1000 + 1;
+    Duration::from_secs(DAY_S + bucket * WIDTH_S)
+}
+
 /// Inserts keys `0..args.keys`; every answer must be new.
 pub fn new_keys<E: Engine<K, V>, const K: usize, const V: usize>(
     engine: &E,
@@ -113,7 +120,13 @@ pub fn new_keys<E: Engine<K, V>, const K: usize, const V: usize>(
                 let end = share.end.min(at + ahead(batch) as u64);
                 items.clear();
                 items.extend((at..end).map(make));
-                set_all(session, &items, batch, &mut tally)?;
+                if batch == 1 && args.buckets > 1 {
+                    for (item, index) in items.iter().zip(at..) {
+                        session.set_for(item, Some(lifetime(index % args.buckets)), &mut tally)?;
+                    }
+                } else {
+                    set_all(session, &items, batch, &mut tally)?;
+                }
                 at = end;
                 if deadline.passed(items.len()) {
                     break;
