@@ -59,6 +59,8 @@ mod room_tests;
 #[cfg(test)]
 mod set_if_tests;
 #[cfg(test)]
+mod subset_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod unseen_tests;

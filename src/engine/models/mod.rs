@@ -4,6 +4,7 @@
 //! and the locks and atomics are the model checker's (see `sys/sync_model.rs`).
 
 mod calls;
+mod compaction;
 mod log;
 mod protocol;
 mod reclaim;
