@@ -85,9 +85,9 @@ pub struct FilterStats {
     pub keys: u64,
     /// Of a million unknown keys, how many would pass for known, by the bits that are set now.
     pub false_positive_ppm: u64,
-    /// Questions answered *certainly not seen* since opening: each saved a caller a lock.
+    /// Questions answered *certainly not seen* since opening.
     pub excluded: u64,
-    /// Questions that needed the lock after all, since opening.
+    /// Questions about other keys since opening: what the filter was asked for in vain.
     pub passed: u64,
 }
 

@@ -200,7 +200,7 @@ impl Engine {
         {
             return Ok(answer);
         }
-        if self.is_unseen(hash) {
+        if self.is_excluded(hash) {
             return Ok(receive.nothing());
         }
         let stripe = self.index.lock(hash);

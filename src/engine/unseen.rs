@@ -1,4 +1,4 @@
-//! What the filter says of keys, what it is told of them, and its laying out anew.
+//! What is said of keys without a lock, what the filter is told, and how it is laid out anew.
 //!
 //! A bucket's filter is laid out anew in two passes over the index, some stripes at a time: the
 //! first counts the bucket's slots, so that the new layer gets the size that it needs, the second
@@ -31,9 +31,21 @@ pub(crate) struct Renewal {
 }
 
 impl Engine {
-    /// True when the filter knows that the key has no slot. Takes no lock.
+    /// True when nothing is known of the key, by the filter or by a search. Takes no lock.
+    ///
+    /// False says nothing: the stripe's lock then decides.
     #[inline]
     pub(crate) fn is_unseen(&self, hash: KeyHash) -> bool {
+        if self.is_excluded(hash) {
+            return true;
+        }
+        let search = self.index.search(hash);
+        search.is_some_and(|search| search.is_conclusive() && search.holds())
+    }
+
+    /// True when the filter knows that the key has no slot. Takes no lock.
+    #[inline]
+    pub(crate) fn is_excluded(&self, hash: KeyHash) -> bool {
         self.filter.as_ref().is_some_and(|filter| self.ask(filter, hash))
     }
 
