@@ -47,7 +47,7 @@ impl Print {
     #[inline]
     pub(crate) fn set(self, line: &Line) {
         for (at, word) in line.0.iter().enumerate() {
-            // A key that is recorded once more, or happens to share the bit, writes nothing. Whoever
+            // A key recorded once more, or one that happens to share the bit, writes nothing. Whoever
             // learns of the key from this thread reads the word no earlier than it was read here.
             if word.load(Ordering::Relaxed) & self.bit(at) == 0 {
                 word.fetch_or(self.bit(at), Ordering::Relaxed);

@@ -6,8 +6,8 @@
 //! half full or its bucket has come to rest, the filter is laid out anew from the index, as one
 //! layer of the size that it turned out to need. It goes with its bucket.
 //!
-//! Questions take no lock (see [`layers`]). A key that is added late to a layer that was given up or
-//! has become another bucket's can do no more than make some other key look as if it was seen.
+//! Questions take no lock (see [`layers`]). A key that is added late to a layer that was given up,
+//! or has become another bucket's, can do no more than make some other key look as if it was seen.
 
 pub(crate) mod forecast;
 pub(crate) mod layers;

@@ -299,7 +299,7 @@ fn a_record_that_lies_where_another_one_belongs_is_never_that_ones() {
 
 /// cqlite#1398, chrislessard/LSM-Tree#4: what was kept beside the data to answer faster had a
 /// flipped bit, or was empty after a restart, and known keys were not found. Nothing but the lists
-/// of sealed segments is kept beside the data here; the filter of a store that has one is made anew.
+/// of sealed segments is kept beside the data here; a filter is made anew at each open.
 #[test]
 fn no_file_beside_the_data_can_make_a_known_key_new() {
     let (directory, clock) = (directory(), clock());

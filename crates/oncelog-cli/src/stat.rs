@@ -26,7 +26,8 @@ pub(crate) fn run(arguments: &InspectArgs) -> Result<(), Failure> {
 fn human(arguments: &InspectArgs, report: &StatReport) -> String {
     let mut text = format!(
         "directory  {}\nstore      {}\nformat     {}\ncreated    {}\nepoch      {}\n\
-         in use     {}\ndurability {}\nunsynced   {} bytes\ndisk       {} bytes\nfilter     {}\nsegments   {}\n",
+         in use     {}\ndurability {}\nunsynced   {} bytes\ndisk       {} bytes\n\
+         filter     {}\nsegments   {}\n",
         arguments.directory.display(),
         report.store_id,
         report.format_version,

@@ -1,4 +1,4 @@
-//! The filter in the engine: what it says while keys are recorded, moved, dropped and laid out anew.
+//! The filter in the engine: what it says while keys are recorded, moved, dropped, laid out anew.
 
 use std::sync::Arc;
 use std::time::Duration;
