@@ -3,8 +3,8 @@
 //! Where each layer lies is read under a sequence number, which is odd while layers come or go.
 //! Whoever reads it, looks at every layer and finds it unchanged afterwards has seen all layers of
 //! one moment; whoever finds it changed has no answer, and does not try again. (This is the
-//! sequence lock of the Linux kernel, without its loop.) Lines are atomic integers that stay mapped, so that
-//! what a layer given up meanwhile contains is merely not used.
+//! sequence lock of the Linux kernel, without its loop.) Lines are atomic integers that stay
+//! mapped, so that what a layer given up meanwhile contains is merely not used.
 
 use std::io;
 

@@ -47,8 +47,8 @@ impl Print {
     #[inline]
     pub(crate) fn set(self, line: &Line) {
         for (at, word) in line.0.iter().enumerate() {
-            // A key recorded once more, or one that happens to share the bit, writes nothing. Whoever
-            // learns of the key from this thread reads the word no earlier than it was read here.
+            // A key that shares the bit, or is recorded once more, writes nothing: whoever learns
+            // of it from this thread reads the word no earlier than it was read here.
             if word.load(Ordering::Relaxed) & self.bit(at) == 0 {
                 word.fetch_or(self.bit(at), Ordering::Relaxed);
             }
