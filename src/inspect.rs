@@ -4,11 +4,13 @@
 //! directory is changed. Beside a live store the segments that are being written are read as far
 //! as they had come.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::engine::open::{read_identity, read_manifest};
 use crate::error::{Error, Result};
+use crate::filter::forecast::forecast;
 use crate::format::identity::Identity;
 use crate::format::layout::{BLOCK_BYTES, FORMAT_VERSION, IDENTITY_FILE, run_file, segment_file};
 use crate::format::manifest::{Listed, ListedDurability, ListedState, Manifest};
@@ -18,6 +20,7 @@ use crate::key::KeyHasher;
 use crate::log::adopt::is_segment_length;
 use crate::log::scan::Scanner;
 use crate::log::seal::run_of;
+use crate::stats::FilterStats;
 use crate::sys::disk::Disk;
 use crate::sys::files::Directory;
 use crate::sys::words;
@@ -82,6 +85,10 @@ pub struct StatReport {
     /// that they are on stable storage. A watermark is written after its sync, so that a store at
     /// rest shows what the last sync covered as well.
     pub unsynced_bytes: u64,
+    /// What filters would take in memory for the records of sealed segments, when the store is
+    /// opened with [`Builder::negative_filter`](crate::Builder::negative_filter). Who has it open
+    /// says what they do take: [`Stats::filter`](crate::Stats::filter).
+    pub filter: FilterStats,
 }
 
 /// One place where a store's files are not as they were written.
@@ -181,8 +188,10 @@ pub fn stat(path: impl AsRef<Path>) -> Result<StatReport> {
             ListedDurability::Synced => "synced",
         },
         unsynced_bytes: 0,
+        filter: FilterStats::default(),
     };
     let hasher = KeyHasher::new(identity.secret);
+    let mut keys = BTreeMap::<Option<Timestamp>, u64>::new();
     for listed in &manifest.segments {
         let name = segment_file(listed.number);
         let head = directory.read_head(&name, SEGMENT_HEAD_BYTES);
@@ -195,6 +204,9 @@ pub fn stat(path: impl AsRef<Path>) -> Result<StatReport> {
             report.unsynced_bytes += unsynced_bytes(&directory, &name, &head, &hasher)?;
         }
         let ends = head.and_then(|head| Timestamp::from_millis(head.ends).finite());
+        if sealed {
+            *keys.entry(ends).or_default() += listed.records;
+        }
         report.segments.push(SegmentStat {
             number: listed.number,
             state: if sealed { "sealed" } else { "open" },
@@ -204,6 +216,7 @@ pub fn stat(path: impl AsRef<Path>) -> Result<StatReport> {
             created: head.map_or(identity.created, |head| Timestamp::from_millis(head.created)),
         });
     }
+    report.filter = forecast(keys.into_values());
     Ok(report)
 }
 

@@ -43,10 +43,12 @@ impl Engine {
         let digest = draft.hash.digest(draft.outcome);
         let lane = lane_of_thread();
         let ends = bucket_end(draft.created, draft.expires);
-        match self.log.append(lane, ends, draft, digest) {
-            Ok(appended) => Ok(appended),
-            Err(_no_block) => self.append_slowly(lane, draft, digest, lifetime),
-        }
+        let appended = match self.log.append(lane, ends, draft, digest) {
+            Ok(appended) => appended,
+            Err(_no_block) => self.append_slowly(lane, draft, digest, lifetime)?,
+        };
+        self.note(appended.0, draft.hash);
+        Ok(appended)
     }
 
     /// Appends a record that room was promised for, also when there is none elsewhere.
@@ -84,6 +86,7 @@ impl Engine {
         if let Some((ends, number)) = urgent.opened {
             self.wheel.add(ends, number);
         }
+        self.note(urgent.location, draft.hash);
         Ok((urgent.location, urgent.version))
     }
 

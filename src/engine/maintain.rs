@@ -54,7 +54,8 @@ impl Engine {
             done.segments_sealed += u64::from(sealed);
             // Once there is nothing to compact, only another sealed segment can change that.
             compact = (compact || sealed) && self.compact_step()?;
-            done.more = sweep_more || sealed || compact;
+            let renewed = self.renew_filter_step()?;
+            done.more = sweep_more || sealed || compact || renewed;
             if !done.more || clock::monotonic_millis() >= until {
                 return Ok(done);
             }

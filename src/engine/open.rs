@@ -11,6 +11,7 @@ use crossbeam_utils::CachePadded;
 use crate::config::{Config, Durability, SEGMENT_BYTES_MAX};
 use crate::engine::{Counters, Engine};
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::format::identity::{Identity, IdentityError};
 use crate::format::layout::{FORMAT_VERSION, IDENTITY_FILE, MANIFEST_FILE};
 use crate::format::manifest::{ListedDurability, Manifest};
@@ -56,6 +57,10 @@ impl Engine {
         let log = Log::new(disk.clone(), identity.id, config.lanes, sizes, epoch)?;
         let index = Index::limited(config.stripes, config.max_keys)
             .map_err(|e| Error::io("reserve index memory", &disk.path(""), e))?;
+        let filter = config.negative_filter.then(|| Filter::new(log.chunk_count()).map(Box::new));
+        let filter = filter
+            .transpose()
+            .map_err(|e| Error::io("reserve filter memory", &disk.path(""), e))?;
         let mut hasher = KeyHasher::new(identity.secret);
         adjust(&mut hasher);
         let jumps = config.jumps;
@@ -67,6 +72,8 @@ impl Engine {
             wheel: Wheel::default(),
             clock: EngineClock::new(config.clock.clone(), manifest.time, jumps),
             config,
+            filter,
+            renewal: crate::sys::sync::Mutex::default(),
             hasher,
             lifetime,
             plain: config_is_plain,

@@ -340,11 +340,15 @@ impl Engine {
         match (failure, found) {
             (Some(error), _) => return Err(error),
             (None, Some((cell, other))) if later => {
+                self.note(location, hash);
                 stripe.replace(cell, hash, location);
                 self.count_lost(other, loser);
             }
             (None, Some(_)) => self.count_lost(location, loser),
-            (None, None) => stripe.place(hash, location),
+            (None, None) => {
+                self.note(location, hash);
+                stripe.place(hash, location);
+            }
         }
         Ok(())
     }

@@ -113,6 +113,18 @@ impl Index {
         Search::home(self, self.stripe(self.stripe_of(hash)), hash)
     }
 
+    /// The bits of a hash that can be told from its slot: its stripe and its tag.
+    #[inline]
+    pub(crate) fn imprint(&self, hash: KeyHash) -> u64 {
+        Self::imprint_in(self.stripe_of(hash), Tag::of(hash))
+    }
+
+    /// The imprint of a key with this tag in stripe `number`.
+    #[inline]
+    pub(crate) fn imprint_in(number: usize, tag: Tag) -> u64 {
+        (number as u64) << 28 | u64::from(tag.bits())
+    }
+
     /// Bytes of memory that the lines take.
     pub(crate) fn bytes(&self) -> u64 {
         self.blocks.lines_in_use() * size_of::<Line>() as u64

@@ -237,6 +237,18 @@ impl Log {
         Error::Corrupt { path, segment: number, offset, what }
     }
 
+    /// The end of the bucket that a chunk's segment belongs to, and the segment's chunks.
+    pub(crate) fn bucket_at(&self, chunk: u64) -> Option<(Timestamp, std::ops::Range<u64>)> {
+        let segments = self.catalog.lock().all();
+        let segment = segments.into_iter().find(|segment| segment.chunks().contains(&chunk))?;
+        Some((segment.ends, segment.chunks()))
+    }
+
+    /// Chunks of the address space.
+    pub(crate) fn chunk_count(&self) -> usize {
+        usize::try_from(self.space.len() as u64 / CHUNK_BYTES).unwrap_or(usize::MAX)
+    }
+
     /// True when some drop waits for its sweep; else every slot's segment lives.
     #[inline]
     pub(crate) fn has_dead(&self) -> bool {

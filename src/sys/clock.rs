@@ -4,7 +4,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds since the Unix epoch by the wall clock; zero before it.
 pub(crate) fn wall_millis() -> u64 {
-    millis(ClockId::Realtime)
+    let wall = millis(ClockId::Realtime);
+    #[cfg(test)]
+    let wall = wall + by_hand::ahead();
+    wall
 }
 
 /// Milliseconds of a clock that only runs forwards, in the kernel's ticks where it offers that.
@@ -106,6 +109,30 @@ mod recent {
 
     pub(super) fn millis() -> u64 {
         super::coarse_millis()
+    }
+}
+
+/// The wall clock as a test moves it, for the test's own thread.
+#[cfg(test)]
+pub(crate) mod by_hand {
+    use std::cell::Cell;
+
+    thread_local! {
+        static AHEAD: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn ahead() -> u64 {
+        AHEAD.get()
+    }
+
+    /// Sets the wall clock on by so many milliseconds.
+    pub(crate) fn advance_wall(millis: u64) {
+        AHEAD.set(AHEAD.get() + millis);
+    }
+
+    /// Sets the wall clock right.
+    pub(crate) fn reset() {
+        AHEAD.set(0);
     }
 }
 

@@ -211,7 +211,6 @@ impl MemoryDisk {
     }
 
     /// What the end of the process leaves: all that was written.
-    #[cfg(oncelog_shuttle)]
     pub(crate) fn copy(&self) -> Self {
         let copy = |(name, inode): (&String, &Arc<Inode>)| {
             (name.clone(), Inode::of_image(inode.live(), inode.is_shared()))

@@ -73,11 +73,11 @@ impl Space {
         // put there is readable and writable memory like what was there.
         unsafe { rustix::mm::mmap(address, bytes, access, flags, file, 0) }?;
         #[cfg(target_os = "linux")]
-        for advice in [rustix::mm::Advice::LinuxHugepage, rustix::mm::Advice::LinuxDontDump] {
+        {
             // SAFETY: the pages were mapped just above, and their contents do not change. Huge
-            // pages only save time, so a kernel without them is as good. What the reservation was
-            // advised of, core dumps above all, has gone with the pages that were replaced.
-            let _ = unsafe { rustix::mm::madvise(address, bytes, advice) };
+            // pages only save time, so a kernel without them is as good.
+            let _ =
+                unsafe { rustix::mm::madvise(address, bytes, rustix::mm::Advice::LinuxHugepage) };
         }
         Self::keep_out_of_dumps(address, bytes);
         Ok(())
@@ -163,7 +163,7 @@ mod tests {
         let space = Space::reserve(1 << 20, 1 << 20).unwrap();
         let file = tempfile::tempfile().unwrap();
         file.set_len(8192).unwrap();
-        space.map_file(65_536, 8192, &file, true).unwrap();
+        space.map_file(65_536, 8192, &file).unwrap();
         let at = space.words()[65_536 / 8..].as_ptr().addr();
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let begins = |line: &str| line.starts_with(&format!("{at:x}-"));

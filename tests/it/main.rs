@@ -11,6 +11,7 @@ mod concurrency;
 mod damage;
 mod durable;
 mod expiry;
+mod filter;
 mod full_disk;
 #[cfg(feature = "async")]
 mod futures;

@@ -4,9 +4,11 @@
 //! and the locks and atomics are the model checker's (see `sys/sync_model.rs`).
 
 mod calls;
+mod compaction;
 mod log;
 mod protocol;
 mod reclaim;
+mod unseen;
 mod waiters;
 mod waiting;
 
