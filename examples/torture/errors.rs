@@ -107,8 +107,10 @@ fn faults_at(site: &Site) -> Vec<Fault<'_>> {
 fn one(round: &mut Round<'_>, orders: &Orders, fault: &Fault<'_>) -> Result<(), Failure> {
     let inject = format!("error={}", fault.error);
     let lived = run_with(orders, fault.site, &inject, fault.from_then_on)?;
-    round.fault();
     check_ended(&lived)?;
+    if lived.injected {
+        round.fault();
+    }
     let mut oracle = Oracle::new(Durability::Process);
     for line in &lived.lines {
         oracle.hear(line)?;

@@ -29,9 +29,10 @@ pub(crate) struct Copied(libc::pid_t);
 
 /// Runs `work` in a copy of this process, which ends right after it.
 ///
-/// Only for a process that has one thread.
+/// Only for a process of one thread, or for work that takes no lock that another one may hold.
 pub(crate) fn fork(work: impl FnOnce() -> bool) -> io::Result<Copied> {
-    // SAFETY: this process has one thread, so no lock is held by another one that the copy lacks.
+    // SAFETY: the copy has this thread alone, and its work waits for no lock of another one; both
+    // are what the caller sees to. The allocator of the C library is made fit for the copy by fork.
     let copy = unsafe { libc::fork() };
     match copy {
         -1 => Err(io::Error::last_os_error()),

@@ -12,7 +12,7 @@ use crate::campaign::Round;
 use crate::kernel::fork;
 use crate::pace::pause;
 use crate::power::call;
-use crate::settings::manual;
+use crate::settings::{builder, manual};
 
 const OPENED: &str = "opened";
 const REFUSED: &str = "refused";
@@ -138,7 +138,7 @@ pub(crate) fn run_bound(round: &mut Round<'_>) -> Result<(), Failure> {
 }
 
 /// How the copy of a process behaves that has the store open.
-const COPIES: &[&str] = &["drops", "ends", "outlives"];
+const COPIES: &[&str] = &["drops", "drops-with-a-thread", "ends", "outlives"];
 
 /// Has processes copied that have a store open.
 pub(crate) fn run_forked(round: &mut Round<'_>) -> Result<(), Failure> {
@@ -158,16 +158,18 @@ pub(crate) fn run_forked(round: &mut Round<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A process of one thread that opens a store and is copied.
+/// A process that opens a store and is copied. It has one thread, or one of maintenance beside it,
+/// and then its copy does nothing but drop the store.
 pub(crate) fn forking_guest(words: &[String]) -> Result<(), Failure> {
     let [copy, path] = words else { return Err("a fork wants a path".into()) };
     let path = Path::new(path);
     let here = Path::new(".");
-    let mut store = Some(manual().open(path)?);
+    let threaded = copy == "drops-with-a-thread";
+    let mut store = Some(if threaded { builder().open(path)? } else { manual().open(path)? });
     store.as_ref().ok_or("no store")?.insert("before")?;
     let copied = fork(|| {
         match copy.as_str() {
-            "drops" => drop(store.take()),
+            "drops" | "drops-with-a-thread" => drop(store.take()),
             "outlives" => pause(300),
             _ => {}
         }

@@ -34,6 +34,8 @@ pub(crate) struct Lived {
     /// None if it did not end in time.
     pub(crate) status: Option<ExitStatus>,
     pub(crate) said: String,
+    /// Whether the life came to the site.
+    pub(crate) injected: bool,
 }
 
 impl Lived {
@@ -60,7 +62,8 @@ fn run(orders: &Orders, log: &Path, expressions: &[&str]) -> Result<Lived, Failu
         lines.push(line.clone());
         Ok(())
     })?;
-    Ok(Lived { lines, status, said: fs::read_to_string(&said)? })
+    let injected = fs::read_to_string(log)?.contains("(INJECTED)");
+    Ok(Lived { lines, status, said: fs::read_to_string(&said)?, injected })
 }
 
 /// Runs the script with a fault at a site; `from_then_on`, at every later call of its name too.
@@ -73,11 +76,8 @@ pub(crate) fn run_with(
     let more = if from_then_on { "+" } else { "" };
     let Site { name, nth, .. } = site;
     let traced = format!("trace={name}");
-    run(
-        orders,
-        Path::new("/dev/null"),
-        &[&traced, &format!("inject={name}:{fault}:when={nth}{more}")],
-    )
+    let log = orders.store.with_extension("log");
+    run(orders, &log, &[&traced, &format!("inject={name}:{fault}:when={nth}{more}")])
 }
 
 /// The sites of one script.
