@@ -163,7 +163,13 @@ impl Disk for Directory {
     fn entries(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let fail = |e| Error::io("list directory", &self.path, e);
-        for entry in fs::read_dir(&self.path).map_err(fail)? {
+        let listed = loop {
+            match fs::read_dir(&self.path) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                listed => break listed.map_err(fail)?,
+            }
+        };
+        for entry in listed {
             let entry = entry.map_err(fail)?;
             let Ok(name) = entry.file_name().into_string() else {
                 continue;

@@ -27,6 +27,7 @@ mod protocol;
 mod quotas;
 mod race;
 mod recipes;
+mod refused;
 mod regressions;
 mod retention;
 mod seen;
