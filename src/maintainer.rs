@@ -37,6 +37,8 @@ pub(crate) struct Maintainer {
     engine: Arc<Engine>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// The process that has the thread; a forked copy of it has not.
+    process: u32,
 }
 
 impl Maintainer {
@@ -47,12 +49,17 @@ impl Maintainer {
             .name("oncelog-maintain".into())
             .spawn(move || run(&own, &stopped))
             .map_err(|e| Error::io("start the maintenance thread", path, e))?;
-        Ok(Self { engine: engine.clone(), stop, thread: Some(thread) })
+        let process = std::process::id();
+        Ok(Self { engine: engine.clone(), stop, thread: Some(thread), process })
     }
 }
 
 impl Drop for Maintainer {
     fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // In a forked copy there is nobody to wait for, and a lock of the thread's may be held.
+            return;
+        }
         self.stop.store(true, Ordering::Release);
         self.engine.wake.ring();
         if let Some(thread) = self.thread.take() {

@@ -14,6 +14,7 @@ use crate::fingerprint::Fingerprint;
 use crate::meta::Meta;
 use crate::policy::{BeginOptions, Policy};
 use crate::record::{Ignore, Own};
+use crate::sys::memory_disk::Fault;
 use crate::version::Version;
 
 /// What is known of a key, whole.
@@ -391,6 +392,39 @@ fn a_full_disk_stops_compaction_without_harm_and_room_lets_it_go_on() {
     maintain(&engine);
     assert!(engine.stats().segments_compacted > 0);
     assert_eq!(pictures(&engine, &keys), before);
+}
+
+/// Too many open files, or no memory for a mapping, and then a next step as if nothing had been.
+#[test]
+fn a_call_refused_for_a_moment_during_compaction_loses_no_key() {
+    let keys: Vec<_> = (0..2_000).map(|i| format!("key {i}")).collect();
+    let (mut refused, mut compacted) = (0, 0);
+    for call in 0..24 {
+        let bench = Bench::with(|_| ());
+        let engine = bench.open();
+        keys.iter().for_each(|key| assert!(insert(&engine, key, &[7; 100], NEVER)));
+        keys.iter().step_by(2).for_each(|key| assert!(remove(&engine, key)));
+        seal(&engine);
+        let before = pictures(&engine, &keys);
+        let at = bench.disk.calls.lock().len() as u64 + call;
+        let kind = std::io::ErrorKind::OutOfMemory;
+        *bench.disk.fault.lock() = Some(Fault { at, from_then_on: false, kind });
+        for _ in 0..4_000 {
+            match engine.maintain(Duration::ZERO) {
+                Ok(done) if !done.more => break,
+                Ok(_) => {}
+                Err(Error::Io { .. }) => refused += 1,
+                // The call was a sync.
+                Err(_) => break,
+            }
+        }
+        *bench.disk.fault.lock() = None;
+        compacted += engine.stats().segments_compacted;
+        assert_eq!(pictures(&engine, &keys), before, "call {call}");
+        drop(engine);
+        assert_eq!(pictures(&bench.open(), &keys), before, "call {call}");
+    }
+    assert!(refused > 10 && compacted > 5, "{refused} refused, {compacted} compacted");
 }
 
 #[test]

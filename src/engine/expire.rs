@@ -71,13 +71,15 @@ impl Engine {
             freed += self.index.lock_stripe(stripe).sweep(|location| self.log.is_dead(location));
             sweeper.swept += 1;
             let swept = sweeper.swept;
-            let mut free = sweeper.dropped.extract_if(.., |(until, _)| *until <= swept);
-            free.try_for_each(|(_, segment)| {
+            while let Some(at) = sweeper.dropped.iter().position(|(until, _)| *until <= swept) {
+                let segment = &sweeper.dropped[at].1;
                 if let Some(filter) = &self.filter {
                     filter.release(segment.chunks());
                 }
-                self.log.free(&segment)
-            })?;
+                // Where the system refuses, the place is given back at a later step.
+                self.log.free(segment)?;
+                sweeper.dropped.swap_remove(at);
+            }
         }
         Ok((freed, !sweeper.dropped.is_empty()))
     }

@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::io::retry_on_intr;
 
 use crate::error::{Error, Result};
 use crate::sys::aside::data_end;
@@ -40,6 +41,8 @@ pub(crate) struct Directory {
     pub(super) fd: OwnedFd,
     /// Held for exclusion; released by an explicit unlock, which also works after a fork.
     lock: Option<File>,
+    /// The process that took the lock. A forked copy of it shares the lock, and leaves it alone.
+    process: u32,
     /// A sync of the directory has failed.
     sync_failed: Mutex<bool>,
 }
@@ -64,7 +67,7 @@ impl Directory {
             sync_above(path, missing.max(1))?;
         }
         let lock = directory.open_file(LOCK_FILE, OFlags::RDWR | OFlags::CREATE)?;
-        match lock.try_lock() {
+        match try_lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::AlreadyOpen { path: path.to_path_buf() });
@@ -78,11 +81,13 @@ impl Directory {
     /// Opens the directory for reading, whether or not it is in use.
     pub(crate) fn open_shared(path: &Path) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| match e {
+        let opened = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()));
+        let fd = opened.map_err(|e| match e {
             rustix::io::Errno::NOTDIR => Error::NotADirectory { path: path.to_path_buf() },
             e => Error::io("open directory", path, e.into()),
         })?;
-        Ok(Self { path: path.to_path_buf(), fd, lock: None, sync_failed: Mutex::default() })
+        let (path, process) = (path.to_path_buf(), std::process::id());
+        Ok(Self { path, fd, lock: None, process, sync_failed: Mutex::default() })
     }
 
     /// True when some handle holds the directory's lock.
@@ -121,7 +126,7 @@ impl Directory {
     pub(super) fn open_file(&self, name: &str, flags: OFlags) -> Result<File> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mode = Mode::RUSR | Mode::WUSR;
-        let fd = rustix::fs::openat(&self.fd, name, flags, mode)
+        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, mode))
             .map_err(|e| Error::io("open file", &self.path(name), e.into()))?;
         let file = File::from(fd);
         let meta = file.metadata().map_err(|e| Error::io("inspect file", &self.path(name), e))?;
@@ -160,7 +165,13 @@ impl Disk for Directory {
     fn entries(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let fail = |e| Error::io("list directory", &self.path, e);
-        for entry in fs::read_dir(&self.path).map_err(fail)? {
+        let listed = loop {
+            match fs::read_dir(&self.path) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                listed => break listed.map_err(fail)?,
+            }
+        };
+        for entry in listed {
             let entry = entry.map_err(fail)?;
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
@@ -233,7 +244,9 @@ impl Disk for Directory {
     }
 
     fn release(&self) {
-        if let Some(lock) = &self.lock {
+        if let Some(lock) = &self.lock
+            && self.process == std::process::id()
+        {
             // Closing the descriptor unlocks as well, unless a forked child inherited it.
             let _ = lock.unlock();
         }
@@ -243,6 +256,16 @@ impl Disk for Directory {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(e) => Err(Error::io("remove file", &self.path(name), e.into())),
+        }
+    }
+}
+
+/// Takes the lock, if nobody has it, however often a signal comes in between.
+fn try_lock(file: &File) -> std::result::Result<(), TryLockError> {
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
         }
     }
 }
@@ -287,13 +310,11 @@ const READ_ONLY: io::ErrorKind = io::ErrorKind::ReadOnlyFilesystem;
 ///
 /// False where the file system cannot do so without writing.
 fn allocate(file: &File, bytes: u64) -> io::Result<bool> {
-    loop {
-        match rustix::fs::fallocate(file.as_fd(), FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => return Ok(true),
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => return Ok(false),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    let all = FallocateFlags::empty();
+    match retry_on_intr(|| rustix::fs::fallocate(file.as_fd(), all, 0, bytes)) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -358,5 +379,33 @@ impl SegmentFile for PlainFile {
 
     fn allocated_bytes(&self) -> u64 {
         self.file.metadata().map_or(0, |meta| meta.blocks() * 512)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Directory, Error};
+    use crate::sys::disk::Disk;
+
+    /// A worker process that was forked from the store's, and ends, must not open the door.
+    #[test]
+    fn a_forked_copy_of_the_process_leaves_the_lock_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::open_exclusive(folder.path()).unwrap();
+        // SAFETY: the copy makes a system call or two, takes no lock, and ends.
+        let copy = unsafe { libc::fork() };
+        if copy == 0 {
+            directory.release();
+            // SAFETY: ends the copy at once.
+            unsafe { libc::_exit(0) }
+        }
+        let mut status = -1;
+        // SAFETY: waits for the child made above; its status goes to a local variable.
+        let waited = unsafe { libc::waitpid(copy, &raw mut status, 0) };
+        assert!(copy > 0 && waited == copy && status == 0);
+        let second = Directory::open_exclusive(folder.path());
+        assert!(matches!(second, Err(Error::AlreadyOpen { .. })), "{second:?}");
+        directory.release();
+        Directory::open_exclusive(folder.path()).unwrap();
     }
 }

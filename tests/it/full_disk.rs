@@ -127,6 +127,12 @@ fn expire_without_room(room: &Path) {
     }
 }
 
+#[test]
+fn a_read_only_file_system_is_a_written_error_and_takes_nothing() {
+    let name = "a_read_only_file_system_is_a_written_error_and_takes_nothing";
+    on_a_small_file_system(name, read_only);
+}
+
 /// Runs `work` in a file system of a few megabytes, in a process of its own that runs this test.
 fn on_a_small_file_system(name: &str, work: fn(&Path)) {
     if let Some(path) = std::env::var_os(ROOM) {
@@ -271,5 +277,31 @@ fn complete_later(room: &Path) {
         assert!(inspect::verify(&path).unwrap().is_sound());
         let store = small().open(&path).unwrap();
         assert!((0..800).all(|number| store.contains(key(number)).unwrap()));
+    }
+}
+
+fn read_only(room: &Path) {
+    let path = room.join("store");
+    let remount = |how: &str| {
+        let option = format!("remount,{how}");
+        let status = Command::new("mount").args(["-o", &option]).arg(room).status();
+        assert!(status.is_ok_and(|status| status.success()), "{how}");
+    };
+    for closes in [false, true] {
+        let store = small().open(&path).unwrap();
+        assert!(store.insert(format!("key {closes}")).unwrap());
+        if closes {
+            store.close().unwrap();
+        } else {
+            drop(store);
+        }
+        remount("ro");
+        let refused = small().open(&path);
+        assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+        assert!(small().open(room.join("another")).is_err());
+        assert!(inspect::verify(&path).unwrap().is_sound());
+        remount("rw");
+        let store = small().open(&path).unwrap();
+        assert!(store.contains(format!("key {closes}")).unwrap());
     }
 }

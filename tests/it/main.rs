@@ -30,6 +30,7 @@ mod protocol;
 mod quotas;
 mod race;
 mod recipes;
+mod refused;
 mod regressions;
 mod regressions_trust;
 mod retention;
