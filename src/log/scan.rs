@@ -73,28 +73,35 @@ impl<'a> Scanner<'a> {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let mut blocks = Vec::new();
         let mut index = 0;
+        // Blocks are claimed in order, so one without a readable header may have begun a span: what
+        // follows it may be the middle of a record.
+        let mut follows = true;
         while index < count {
-            match self.block(index) {
-                Some(block) => {
-                    index = index.saturating_add(block.span);
-                    blocks.push(block);
-                }
-                None => index += 1,
-            }
+            let found = self.block(index, &mut follows);
+            index = index.saturating_add(found.map_or(1, |block| block.span));
+            blocks.extend(found);
         }
         blocks
     }
 
-    /// The block's header: `None` if it was never claimed or cannot be read.
-    fn block(&mut self, index: u32) -> Option<BlockHeader> {
-        let first = usize::try_from(block_start(u64::from(index)) / 8).ok()?;
+    /// The block's header: `None` if it was never claimed or cannot be read. `follows` says whether
+    /// everything before it could be, and says the same of this one then.
+    fn block(&mut self, index: u32, follows: &mut bool) -> Option<BlockHeader> {
+        let start = block_start(u64::from(index));
+        let first = usize::try_from(start / 8).ok()?;
         let word = |at: usize| self.words.get(at).map(words::load);
-        let header = [word(first)?, word(first + 1)?];
-        if header == [0; 2] && word(first + WATERMARK_WORD)? != 0 {
-            self.report.lost.push(block_start(u64::from(index)));
+        let header = BlockHeader::decode([word(first)?, word(first + 1)?], index, self.common);
+        let mark = Watermark::decode(word(first + WATERMARK_WORD)?, index, self.common);
+        let begins = *follows || matches!(header, Ok(Some(_)));
+        let was_synced = match mark {
+            Ok(mark) => mark.is_some() && header == Ok(None),
+            Err(()) => begins,
+        };
+        if was_synced {
+            self.report.lost.push(start);
         }
-        let decoded = BlockHeader::decode(header, index, self.common);
-        decoded.unwrap_or_else(|()| {
+        *follows = matches!(header, Ok(Some(_)));
+        header.unwrap_or_else(|()| {
             // A lane writes the header before the first record. Torn here, the block is empty;
             // damaged, its records are still worth looking for.
             self.report.torn_tails += 1;
@@ -149,15 +156,13 @@ impl<'a> Scanner<'a> {
         let start = block_start(u64::from(index));
         let word =
             usize::try_from(start / 8).ok().and_then(|at| self.words.get(at + WATERMARK_WORD));
-        match Watermark::decode(word.map_or(0, words::load), index, self.common) {
-            Ok(watermark) => {
-                let synced = start + watermark.map_or(BLOCK_HEADER_BYTES, |mark| mark.bytes);
-                if watermark.is_some() && self.sound_end < synced {
-                    self.report.lost.push(self.sound_end);
-                }
-                self.report.unsynced_bytes += self.sound_end.saturating_sub(synced);
+        // One that is not valid was told by whoever has listed the blocks.
+        if let Ok(watermark) = Watermark::decode(word.map_or(0, words::load), index, self.common) {
+            let synced = start + watermark.map_or(BLOCK_HEADER_BYTES, |mark| mark.bytes);
+            if watermark.is_some() && self.sound_end < synced {
+                self.report.lost.push(self.sound_end);
             }
-            Err(()) => self.report.lost.push(start),
+            self.report.unsynced_bytes += self.sound_end.saturating_sub(synced);
         }
     }
 
