@@ -5,14 +5,17 @@
 //! while writing. Should valid records follow nevertheless, they are found by trying every unit,
 //! and kept: what lies between is counted as damage.
 //!
+//! A bundle is one item: either all of its members are valid, or none of them is a record.
+//!
 //! A block that ends below its watermark has lost what was on stable storage once: that is no torn
 //! tail, whatever it looks like.
 
 use crate::sys::sync::atomic::AtomicU64;
 
+use crate::format::bundle::{BUNDLE_HEADER_BYTES, BundleHeader, MembersDigest};
 use crate::format::layout::{BLOCK_BYTES, BLOCK_HEADER_BYTES, UNIT_BYTES, block_start};
 use crate::format::location::Location;
-use crate::format::record::{Common, Header};
+use crate::format::record::{Common, Header, Marks};
 use crate::format::segment::{BlockHeader, WATERMARK_WORD, Watermark};
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::segment::Segment;
@@ -56,6 +59,8 @@ pub(crate) struct Scanner<'a> {
     common: &'a Common,
     hasher: &'a KeyHasher,
     buffer: Vec<u8>,
+    /// The record read last, or all members of the bundle.
+    found: Vec<(u64, Header, KeyHash)>,
     pub(crate) report: ScanReport,
     /// Where the block read last stops being valid records without a gap, in the segment.
     pub(crate) sound_end: u64,
@@ -63,8 +68,9 @@ pub(crate) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(words: &'a [AtomicU64], common: &'a Common, hasher: &'a KeyHasher) -> Self {
-        let (buffer, report) = (Vec::new(), ScanReport::default());
-        Self { words, common, hasher, buffer, report, sound_end: 0 }
+        let (buffer, found) = (Vec::new(), Vec::new());
+        let report = ScanReport::default();
+        Self { words, common, hasher, buffer, found, report, sound_end: 0 }
     }
 
     /// The blocks that were claimed, in order.
@@ -122,14 +128,17 @@ impl<'a> Scanner<'a> {
         let mut suspect = None;
         let mut first_gap = None;
         while at < limit {
-            if let Some((header, hash)) = self.record(at, limit) {
+            if let Some(next) = self.item(at, limit) {
                 if let Some(gap) = suspect.take() {
                     self.report.damaged.push(gap);
                 }
-                visit(at, &header, hash);
-                self.report.records += 1;
-                self.report.created_max = self.report.created_max.max(header.created.as_millis());
-                at += header.record_bytes();
+                for (at, header, hash) in self.found.drain(..) {
+                    visit(at, &header, hash);
+                    self.report.records += 1;
+                    let created = header.created.as_millis();
+                    self.report.created_max = self.report.created_max.max(created);
+                }
+                at = next;
                 end = at;
                 continue;
             }
@@ -166,7 +175,51 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The valid record at an offset of the segment.
+    /// Reads the record or the bundle at an offset of the segment; where it ends, if it is valid.
+    fn item(&mut self, at: u64, limit: u64) -> Option<u64> {
+        self.found.clear();
+        if BundleHeader::begins(self.word(at)?) {
+            return self.bundle(at, limit);
+        }
+        let (header, hash) = self.record(at, limit)?;
+        // Of a bundle whose header is not there, or is not right.
+        if header.marks.has(Marks::MEMBER) {
+            return None;
+        }
+        self.found.push((at, header, hash));
+        Some(at + header.record_bytes())
+    }
+
+    /// Reads all members of the bundle at an offset of the segment.
+    fn bundle(&mut self, at: u64, limit: u64) -> Option<u64> {
+        let words = [self.word(at)?, self.word(at + 8)?];
+        let bundle = BundleHeader::decode(words, self.common, at)?;
+        let mut next = at + BUNDLE_HEADER_BYTES;
+        let end = next + bundle.bytes;
+        if end > limit {
+            return None;
+        }
+        let mut digest = MembersDigest::default();
+        while next < end {
+            let (header, hash) = self.record(next, end)?;
+            if !header.marks.has(Marks::MEMBER) {
+                return None;
+            }
+            digest.add(self.word(next)?);
+            self.found.push((next, header, hash));
+            next += header.record_bytes();
+        }
+        let complete = self.found.len() == bundle.members as usize
+            && BundleHeader::members_agree(words, self.common, at, digest);
+        complete.then_some(end)
+    }
+
+    /// The word at an offset of the segment.
+    fn word(&self, at: u64) -> Option<u64> {
+        self.words.get(usize::try_from(at / 8).ok()?).map(words::load)
+    }
+
+    /// The valid record at an offset of the segment, alone or in a bundle.
     fn record(&mut self, at: u64, limit: u64) -> Option<(Header, KeyHash)> {
         let words = self.words.get(usize::try_from(at / 8).ok()?..)?;
         let view = RecordView::read(words, self.common, at, true)?;
@@ -207,10 +260,25 @@ impl Log {
             let limit = (u64::from(block.index) + u64::from(block.span)) * BLOCK_BYTES;
             while at < limit {
                 let location = Self::location(segment, at);
-                let Found::Record(view) = self.view(location) else { break };
-                visit(location, &view);
-                at += view.header.record_bytes();
+                match self.view(location) {
+                    Found::Record(view) => {
+                        visit(location, &view);
+                        at += view.header.record_bytes();
+                    }
+                    // Its members follow it like other records.
+                    _ if self.begins_bundle(segment, at) => at += BUNDLE_HEADER_BYTES,
+                    Found::Dead | Found::Damaged => break,
+                }
             }
         }
+    }
+
+    fn begins_bundle(&self, segment: &Segment, at: u64) -> bool {
+        let first = usize::try_from(at / 8).unwrap_or(usize::MAX);
+        let header = self.words(segment).get(first..).and_then(<[_]>::first_chunk::<2>);
+        header.is_some_and(|words| {
+            BundleHeader::decode([&words[0], &words[1]].map(words::load), &segment.common, at)
+                .is_some()
+        })
     }
 }

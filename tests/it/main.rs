@@ -33,5 +33,6 @@ mod seen;
 mod semantics;
 mod set_if;
 mod setup;
+mod together;
 mod wait;
 mod wreck;
