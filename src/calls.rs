@@ -160,6 +160,18 @@ impl Claims<'_> {
         Ok(Part { key, act })
     }
 
+    /// What sets an outcome, in the terms of [`Claims::set_if`].
+    pub(crate) fn set<'a>(
+        &self,
+        expected: Option<Version>,
+        outcome: &'a [u8],
+        ttl: Option<Ttl>,
+    ) -> Result<Act<'a>> {
+        let kept = self.policy.kept(&CheckOptions::new(), self.engine.lifetime())?;
+        let lifetime_ms = ttl.map(Ttl::millis).transpose()?;
+        Ok(Act::Set { expected, outcome, lifetime_ms, kept })
+    }
+
     /// Does to every key what its part says, or nothing to any.
     pub(crate) fn together(&self, parts: &[Part<'_>]) -> Result<Together> {
         let answer = self.engine.together(parts, self.engine.clock.now());

@@ -223,6 +223,17 @@ impl Lease {
         Ok(written.record(outcome))
     }
 
+    /// It was completed together with other keys.
+    pub(crate) fn set_over(&mut self) {
+        self.on_drop = None;
+        self.over = true;
+    }
+
+    /// The effect of its work has happened: dropping it leaves the key in progress.
+    pub(crate) fn hold(&mut self) {
+        self.on_drop = None;
+    }
+
     /// Waits for what was written, if the lease is another store's.
     pub(crate) fn settle_elsewhere(&self, engine: &Arc<Engine>) -> Result<()> {
         if Arc::ptr_eq(&self.engine, engine) { Ok(()) } else { self.engine.settle_all() }

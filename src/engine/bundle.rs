@@ -33,7 +33,6 @@ use crate::version::Version;
 
 /// What is to become of a key.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "recipes are to use all of it"))]
 pub(crate) enum Act<'a> {
     /// It is recorded, and is not known before.
     New { outcome: &'a [u8], kept: Kept },
@@ -42,6 +41,7 @@ pub(crate) enum Act<'a> {
     /// Its outcome is set, as [`Engine::set_if`] does, with a lifetime in milliseconds.
     Set { expected: Option<Version>, outcome: &'a [u8], lifetime_ms: Option<u64>, kept: Kept },
     /// It is removed; it is known with this version.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the outbox is to use it"))]
     Remove { expected: Version },
 }
 
@@ -54,10 +54,11 @@ pub(crate) struct Part<'a> {
 
 /// What came of several keys.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "recipes are to use all of it"))]
 pub(crate) enum Together {
     /// All were changed; the versions of their records, in the order of the parts.
-    Done(Vec<Version>),
+    Done(
+        #[cfg_attr(not(test), expect(dead_code, reason = "the outbox is to use it"))] Vec<Version>,
+    ),
     /// None was, because of these, in the order of the parts.
     Refused(Vec<(usize, Refusal)>),
 }

@@ -182,7 +182,8 @@ impl<'a> StripeGuard<'a> {
     /// Lets no search without the lock hold until [`show`](Self::show): several slots change, here
     /// and in other stripes, and who sees one changed is to see all.
     ///
-    /// In between the stripe is not laid out anew; [`reserve_many`](Self::reserve_many) goes before.
+    /// In between the stripe is not laid out anew: [`reserve_many`](Self::reserve_many) comes
+    /// before.
     pub(crate) fn hide(&mut self) {
         let sequence = self.stripe.sequence.load(Ordering::Relaxed);
         debug_assert!(sequence.is_multiple_of(2));

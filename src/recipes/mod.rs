@@ -13,6 +13,7 @@ mod keys;
 pub mod audit;
 pub mod budget;
 pub mod checkpoint;
+pub mod consumer;
 pub mod debounce;
 #[cfg(feature = "digest")]
 pub mod digest;

@@ -1,4 +1,4 @@
-//! `kill -9` at any moment of a token's, a sequence's, a job's and a schedule's life.
+//! `kill -9` at any moment of a token's, a sequence's, a job's, a schedule's and a consumer's life.
 //!
 //! Each test runs itself again as a child, which works until it is killed and writes a line after
 //! each call that returned. The parent kills it after some lines, opens the store, checks them
@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use oncelog::recipes::checkpoint::{Jobs, Resume};
+use oncelog::recipes::consumer::{Group, Message, Turn};
 use oncelog::recipes::schedule::{Fire, Schedule};
 use oncelog::recipes::sequence::{Accept, Order, Sequences};
 use oncelog::recipes::token::{Consume, Tokens};
@@ -244,4 +245,54 @@ fn a_fire_time_that_was_done_is_not_fired_again_and_one_cut_off_is() {
     for number in 0..last {
         assert!(matches!(schedule(&store).fire("job", at(number)).unwrap(), Fire::Done(_)));
     }
+}
+
+#[test]
+fn a_consumer_resumes_before_the_first_message_without_a_mark() {
+    let orders = |store: &Store| {
+        // A lease so short that the next process need not wait for it: 1 ms.
+        Group::open(store, "g", SECOND / 1_000, HOUR).unwrap().partition("orders", 0)
+    };
+    let is_child = is_child(|store| {
+        let orders = orders(store);
+        let mut random = Random::new(orders.position().unwrap().unwrap_or(0));
+        loop {
+            let from = orders.position().unwrap().unwrap_or(0);
+            let offsets = from..from + 1 + random.below(30);
+            let mut batch = orders.claim(from, offsets.map(Message::at)).unwrap();
+            batch.wait(SECOND).unwrap();
+            for index in 0..batch.len() {
+                if let Turn::Handle(_) = batch.turn(index) {
+                    did(format_args!("effect {}", from + index as u64));
+                    batch.handled(index, "").unwrap();
+                }
+            }
+            let committed = batch.commit().unwrap();
+            // A lease of a millisecond may run out: then another claim is needed.
+            did(format_args!("commit {}", committed.next.unwrap()));
+        }
+    });
+    if is_child {
+        return;
+    }
+    let (directory, mut random) = (directory(), Random::new(9));
+    let (mut effects, mut next) = (std::collections::BTreeSet::new(), 0);
+    for _ in 0..12 {
+        let name = "a_consumer_resumes_before_the_first_message_without_a_mark";
+        for words in killed(name, directory.path(), 1 + random.below(600)) {
+            let number: u64 = words[1].parse().unwrap();
+            if words[0] == "effect" {
+                assert!(number >= next, "{number} was committed and is handled again");
+                effects.insert(number);
+            } else {
+                next = number;
+            }
+        }
+        let store = small().open(directory.path()).unwrap();
+        let position = orders(&store).position().unwrap().unwrap_or(0);
+        assert!(position >= next, "{position} after {next}");
+        assert!((0..position).all(|offset| effects.contains(&offset)), "{position} is ahead");
+        next = position;
+    }
+    assert!(next > 100, "{next}");
 }

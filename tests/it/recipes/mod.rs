@@ -4,6 +4,7 @@ mod apart;
 mod audit;
 mod budget;
 mod checkpoint;
+mod consumer;
 mod debounce;
 #[cfg(feature = "digest")]
 mod digest;
