@@ -316,3 +316,27 @@ fn a_bundle_over_the_store_s_limit_on_keys_takes_none_of_it() {
     let held = engine.stats().keys;
     assert_eq!(held, 80);
 }
+
+#[test]
+fn slots_that_making_room_moves_are_led_to_their_new_records_all_the_same() {
+    for (old, more) in [(5, 60), (40, 300), (200, 2_000)] {
+        let mut bench = Bench::new();
+        bench.config.stripes = 1;
+        let engine = bench.open();
+        let names: Vec<String> = (0..old + more).map(|number| number.to_string()).collect();
+        for key in names.iter().take(old) {
+            engine.check_and_set(key.as_bytes(), b"old", LIFE, &mut Ignore).unwrap();
+        }
+        // Expired and not reclaimed: they have slots, and are new.
+        bench.advance(LIFE);
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        for _ in 0..2 {
+            let known = all.iter().filter(|key| get(&engine, key).is_some()).count();
+            assert_eq!(known, 0);
+            assert!(set_all(&engine, &all, b"new"));
+            assert!(all.iter().all(|key| get(&engine, key) == Some(b"new".to_vec())));
+            assert_eq!(engine.stats().keys, names.len() as u64);
+            bench.advance(LIFE);
+        }
+    }
+}
