@@ -37,7 +37,7 @@ pub(crate) mod waiters;
 pub(crate) mod wake;
 
 #[cfg(test)]
-mod bench;
+pub(crate) mod bench;
 #[cfg(test)]
 mod bundle_tests;
 #[cfg(test)]

@@ -9,6 +9,8 @@
 //! what came of the call is an answer, and an error is the store's.
 
 mod keys;
+#[cfg(test)]
+mod power_tests;
 
 pub mod audit;
 pub mod budget;
@@ -19,6 +21,7 @@ pub mod debounce;
 pub mod digest;
 pub mod fence;
 pub mod nonce;
+pub mod outbox;
 pub mod schedule;
 pub mod sequence;
 pub mod state;

@@ -11,6 +11,7 @@ mod digest;
 mod fence;
 mod killed;
 mod nonce;
+mod outbox;
 mod schedule;
 mod sequence;
 mod state;
