@@ -50,6 +50,10 @@ pub struct Stats {
     pub leases_renewed: u64,
     /// Threads and futures that wait for a lease to end, now.
     pub waiting: u64,
+    /// Segments that a caller had to wait for, since opening: creating one takes several syncs, and
+    /// maintenance does so ahead where it can. Rising steadily: maintenance is not running, or the
+    /// lifetimes given to keys are all different.
+    pub segments_awaited: u64,
     /// Segments dropped because their time had passed, since opening.
     pub segments_expired: u64,
     /// Segments dropped after their last live records were copied out, since opening.

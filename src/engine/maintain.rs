@@ -4,9 +4,17 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::log::spares::Next;
 use crate::stats::Maintained;
 use crate::sys::clock;
 use crate::time::Timestamp;
+use crate::wheel;
+
+/// The bucket that records of this lifetime, which go to the one ending at `ends`, move on to soon.
+fn upcoming(ends: Timestamp, lifetime: u64, now: Timestamp) -> Option<Next> {
+    let (next, width_ms, elapsed_ms) = wheel::upcoming(ends, lifetime, now)?;
+    Some(Next { ends: next, width_ms, elapsed_ms })
+}
 
 impl Engine {
     /// Expires, sweeps, seals, compacts and prepares until `budget` is used up or nothing is left
@@ -59,7 +67,9 @@ impl Engine {
         let _compactor = self.compactor.lock();
         self.health.check_writable()?;
         // Room for new records first: one that waits for a segment is a caller waiting.
-        for prepared in [self.log.prepare_ahead(now).map(|_| ()), self.log.keep_for_removals(now)] {
+        let upcoming = |ends, lifetime| upcoming(ends, lifetime, now);
+        let spares = self.log.prepare_ahead(&upcoming, now).map(|_| ());
+        for prepared in [spares, self.log.keep_for_removals(now)] {
             match prepared {
                 Ok(()) | Err(Error::Full { .. }) => {}
                 Err(error) => return Err(error),

@@ -59,6 +59,8 @@ mod room_tests;
 #[cfg(test)]
 mod set_if_tests;
 #[cfg(test)]
+mod spare_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::sys::sync::atomic::{AtomicU64, Ordering};
@@ -215,6 +217,7 @@ impl Engine {
             leases_released: sum(|counters| &counters.released),
             leases_renewed: sum(|counters| &counters.renewed),
             waiting: self.waiters.count() as u64,
+            segments_awaited: self.log.segments_awaited(),
             segments_expired: sum(|counters| &counters.segments_expired),
             segments_compacted: sum(|counters| &counters.segments_compacted),
             clock_suspended_ms: drift.suspended_ms,

@@ -22,6 +22,7 @@ pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod segment;
 pub(crate) mod spaces;
+pub(crate) mod spares;
 pub(crate) mod sync;
 pub(crate) mod table;
 pub(crate) mod versions;
@@ -104,6 +105,7 @@ pub(crate) struct Log {
     catalog: Mutex<Catalog>,
     pub(crate) reserve: Reserve,
     blocks_claimed: AtomicU64,
+    segments_awaited: AtomicU64,
     pub(crate) waste: Waste,
     pub(crate) holdings: Holdings,
     copies: Mutex<Copies>,
@@ -149,6 +151,7 @@ impl Log {
             catalog,
             reserve,
             blocks_claimed: AtomicU64::new(0),
+            segments_awaited: AtomicU64::new(0),
             waste,
             holdings: Holdings::new(SPACES_MAX),
             copies: Mutex::default(),
@@ -372,6 +375,11 @@ impl Log {
     /// Blocks claimed since opening: how much is being written.
     pub(crate) fn blocks_claimed(&self) -> u64 {
         self.blocks_claimed.load(Ordering::Relaxed)
+    }
+
+    /// Segments since opening that a caller had to wait for.
+    pub(crate) fn segments_awaited(&self) -> u64 {
+        self.segments_awaited.load(Ordering::Relaxed)
     }
 
     /// How many segments are complete and not yet sealed.

@@ -127,12 +127,19 @@ impl Segment {
         }
     }
 
-    /// True for a segment without records that can still become the bucket's.
-    ///
-    /// One begun long ago would not: too far from its time of creation, records take wide headers.
-    pub(crate) fn serves(&self, ends: Timestamp, now: Timestamp) -> bool {
-        let age_ms = now.as_millis().saturating_sub(self.common.created);
-        self.ends == ends && age_ms < AGE_MS_MAX
+    /// True for a segment without records that was begun too long ago to become a bucket's: so far
+    /// from its time of creation records would take wide headers.
+    pub(crate) fn is_aged(&self, now: Timestamp) -> bool {
+        self.age_ms(now) >= AGE_MS_MAX
+    }
+
+    /// True when a segment without records will soon be too old.
+    pub(crate) fn is_aging(&self, now: Timestamp) -> bool {
+        self.age_ms(now) >= AGE_MS_MAX / 2
+    }
+
+    fn age_ms(&self, now: Timestamp) -> u64 {
+        now.as_millis().saturating_sub(self.common.created)
     }
 
     /// The file and its place, for another head; no record was written.
@@ -160,6 +167,11 @@ impl Segment {
     /// No block is left to claim.
     pub(crate) fn is_full(&self) -> bool {
         self.claimed.load(Ordering::Acquire) >= self.blocks()
+    }
+
+    /// So much of it is used that the bucket will need another one soon.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.claimed.load(Ordering::Relaxed) * 2 > self.blocks()
     }
 
     /// Nothing is written to it any more, and it is not sealed yet.
