@@ -36,6 +36,25 @@ impl Check {
     }
 }
 
+/// What `check_and_set_all` found.
+#[derive(Clone, Debug)]
+#[must_use = "keys that are known mean that nothing was recorded"]
+pub enum CheckAll {
+    /// None of the keys was known, and all are recorded now.
+    New,
+    /// Nothing was changed, as these keys were recorded before: each with the index of its item,
+    /// in the order of the items, and never none.
+    Known(Vec<(usize, Record)>),
+}
+
+impl CheckAll {
+    /// True when none of the keys was known before.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        matches!(self, Self::New)
+    }
+}
+
 /// Answers a check.
 pub(crate) struct Checked;
 

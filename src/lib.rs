@@ -71,7 +71,7 @@ pub mod salvage;
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
 
-pub use crate::answers::{Answer, Answers, Check, Lookups};
+pub use crate::answers::{Answer, Answers, Check, CheckAll, Lookups};
 #[cfg(feature = "async")]
 pub use crate::begin::Wait;
 pub use crate::begin::{Begin, InProgress};
@@ -82,7 +82,8 @@ pub use crate::config::{
 pub use crate::error::{Error, Result};
 pub use crate::fingerprint::{FINGERPRINT_BYTES, Fingerprint, FingerprintBuilder};
 pub use crate::key::{
-    KEY_BYTES_MAX, KEY_BYTES_MAX_DEFAULT, OUTCOME_BYTES_MAX, OUTCOME_BYTES_MAX_DEFAULT,
+    BUNDLE_BYTES_MAX, BUNDLE_KEYS_MAX, KEY_BYTES_MAX, KEY_BYTES_MAX_DEFAULT, OUTCOME_BYTES_MAX,
+    OUTCOME_BYTES_MAX_DEFAULT,
 };
 pub use crate::lease::Lease;
 pub use crate::meta::{Meta, Status};

@@ -366,6 +366,14 @@ impl Store {
         &self.shared.path
     }
 
+    /// A store over an engine that was opened by itself, on a simulated disk.
+    #[cfg(test)]
+    pub(crate) fn over(engine: Engine) -> Self {
+        let durability = engine.config.durability;
+        let shared = Shared { path: PathBuf::new(), engine: Arc::new(engine), maintainer: None };
+        Self { shared: Arc::new(shared), durability }
+    }
+
     #[inline]
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.shared.engine

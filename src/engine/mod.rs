@@ -9,11 +9,12 @@
 //!   stripe was swept after the drop.
 //! - Doubt is loud: a slot that leads to damaged bytes is an error, never *new*.
 //!
-//! Lock order: stripe, lane, catalog; the wheel's lock is innermost and held for no call. No code
-//! of a caller runs under any of them.
+//! Lock order: stripe, lane, catalog; of several stripes in the order of their numbers; the wheel's
+//! lock is innermost and held for no call. No code of a caller runs under any of them.
 
 pub(crate) mod append;
 pub(crate) mod begin;
+pub(crate) mod bundle;
 pub(crate) mod check;
 pub(crate) mod choose;
 pub(crate) mod claim;
@@ -37,7 +38,9 @@ pub(crate) mod waiters;
 pub(crate) mod wake;
 
 #[cfg(test)]
-mod bench;
+pub(crate) mod bench;
+#[cfg(test)]
+mod bundle_tests;
 #[cfg(test)]
 mod commit_tests;
 #[cfg(test)]

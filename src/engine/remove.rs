@@ -4,7 +4,7 @@
 //! removed record could be found again by a restart, so can its removal, with a higher version.
 
 use crate::engine::Engine;
-use crate::engine::claim::{Before, FullKey, Next};
+use crate::engine::claim::{Before, FullKey, Known, Next};
 use crate::error::Result;
 use crate::format::record::Kind;
 use crate::policy::Room;
@@ -35,20 +35,24 @@ impl Engine {
         if expected.is_some_and(|version| version != known.version()) {
             return Ok(false);
         }
-        let header = &known.view.header;
-        let next = Next {
-            kind: Kind::Removed,
-            state: None,
-            outcome: &[],
-            now,
-            expires: header.expires,
-            lifetime_ms: self.lifetime(),
-            room: Room::default(),
-        };
+        let next = self.next_removed(&known, now);
         self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);
         self.waiters.wake(full.hash);
         self.count(full, |counters| &counters.removed);
         Ok(true)
+    }
+
+    /// The record that removes what is known of a key.
+    pub(crate) fn next_removed(&self, known: &Known<'_>, now: Timestamp) -> Next<'static> {
+        Next {
+            kind: Kind::Removed,
+            state: None,
+            outcome: &[],
+            now,
+            expires: known.view.header.expires,
+            lifetime_ms: self.lifetime(),
+            room: Room::default(),
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! `docs/format.md` is the specification; the constants here are what it describes. Integers are
 //! little-endian. Each submodule holds one structure with its encoder and decoder side by side.
 
+pub(crate) mod bundle;
 pub(crate) mod identity;
 pub(crate) mod layout;
 pub(crate) mod location;

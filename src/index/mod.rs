@@ -138,8 +138,9 @@ impl Index {
         shape.line(sizes, Tag::of(hash).home(sizes.lines()))
     }
 
+    /// The number of a hash's stripe.
     #[inline]
-    fn stripe_of(&self, hash: KeyHash) -> usize {
+    pub(crate) fn stripe_of(&self, hash: KeyHash) -> usize {
         // In two steps, as with one stripe nothing of the hash is to be left.
         let bits = hash.as_u64() >> 1 >> self.shift_after_one;
         usize::try_from(bits).unwrap_or(0)

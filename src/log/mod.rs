@@ -186,6 +186,21 @@ impl Log {
         lane.lock().append(self.space.words(), &self.versions, ends, draft, digest)
     }
 
+    /// Writes records that are there together or not at all to a block that `lane` owns in the
+    /// bucket ending at `ends`. Each comes with its digest; the result is in their order.
+    pub(crate) fn append_bundle(
+        &self,
+        lane: usize,
+        ends: Timestamp,
+        drafts: &[(Draft<'_>, u64)],
+    ) -> std::result::Result<Vec<(Location, Version)>, NoBlock> {
+        let mut placed = Vec::with_capacity(drafts.len());
+        let lane = self.lanes.get(lane % self.lanes.len()).ok_or(NoBlock)?;
+        let (words, versions) = (self.space.words(), &self.versions);
+        lane.lock().append_bundle(words, versions, ends, drafts, &mut placed)?;
+        Ok(placed)
+    }
+
     /// The record at `location`.
     #[inline]
     pub(crate) fn view(&self, location: Location) -> Found<'_> {

@@ -154,6 +154,8 @@ pub(crate) struct Mutex<T> {
 pub(crate) struct MutexGuard<'a, T> {
     inner: Option<shuttle::sync::MutexGuard<'a, T>>,
     class: Class,
+    /// Where its lock lies in memory.
+    at: usize,
 }
 
 impl<T> Mutex<T> {
@@ -164,10 +166,11 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.class.about_to_lock();
-        self.class.locked();
+        let at = std::ptr::from_ref(self).addr();
+        self.class.about_to_lock(at);
+        self.class.locked(at);
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        MutexGuard { inner: Some(inner), class: self.class }
+        MutexGuard { inner: Some(inner), class: self.class, at }
     }
 
     pub(crate) fn into_inner(self) -> T {
@@ -177,8 +180,9 @@ impl<T> Mutex<T> {
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let inner = self.inner.try_lock().ok()?;
         // Who does not wait cannot be part of a deadlock by taking it.
-        self.class.locked();
-        Some(MutexGuard { inner: Some(inner), class: self.class })
+        let at = std::ptr::from_ref(self).addr();
+        self.class.locked(at);
+        Some(MutexGuard { inner: Some(inner), class: self.class, at })
     }
 }
 
@@ -191,7 +195,7 @@ impl<T: Default> Default for Mutex<T> {
 
 impl<T> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
-        self.class.unlocked();
+        self.class.unlocked(self.at);
     }
 }
 

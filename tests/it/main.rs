@@ -40,5 +40,6 @@ mod semantics;
 mod set_if;
 mod setup;
 mod system_calls;
+mod together;
 mod wait;
 mod wreck;

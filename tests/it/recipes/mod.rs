@@ -4,12 +4,14 @@ mod apart;
 mod audit;
 mod budget;
 mod checkpoint;
+mod consumer;
 mod debounce;
 #[cfg(feature = "digest")]
 mod digest;
 mod fence;
 mod killed;
 mod nonce;
+mod outbox;
 mod schedule;
 mod sequence;
 mod state;
