@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use oncelog::{
-    Anchor, Answers, Begin, Check, Error, Lookups, ManualClock, Namespace, Policy, Store, Ttl,
+    Anchor, Answers, Begin, Check, CheckAll, Error, Lookups, ManualClock, Namespace, Policy, Store,
+    Ttl,
 };
 
 use crate::setup::{Random, clock, directory, fast_directory, maintain, small};
@@ -59,7 +60,7 @@ fn calls(store: &Store, random: &mut Random) -> String {
     let key = key(random.below(KEYS));
     let length = 1 + random.below(40);
     let outcome = random.bytes(length);
-    match random.below(15) {
+    match random.below(16) {
         0..2 => check(store.check_and_set(&key, &outcome)),
         2 => {
             let ttls = [Ttl::After(Duration::from_secs(2)), Ttl::Never];
@@ -104,6 +105,22 @@ fn calls(store: &Store, random: &mut Random) -> String {
             let found = store.peek(&key).unwrap().map(|meta| meta.version);
             let set = store.set_if(&key, found, &outcome, None);
             format!("set {} {}", found.is_some(), set.is_ok_and(|version| version.is_some()))
+        }
+        15 => {
+            // Mostly few, so that all of them may be new.
+            let keys: Vec<_> = (0..1 + random.below(4)).map(|_| random.below(KEYS)).collect();
+            let items: Vec<_> = keys.iter().map(|number| (self::key(*number), &outcome)).collect();
+            let together = match random.below(2) {
+                0 => store.check_and_set_all(&items),
+                _ => namespace(store).check_and_set_all(&items),
+            };
+            match together {
+                Ok(CheckAll::New) => "all new".to_owned(),
+                Ok(CheckAll::Known(known)) => {
+                    format!("known {:?}", known.iter().map(|(index, _)| *index).collect::<Vec<_>>())
+                }
+                Err(error) => error.to_string(),
+            }
         }
         10 => check(namespace(store).check_and_set(&key, &outcome)),
         _ => {
