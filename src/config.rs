@@ -97,6 +97,9 @@ pub(crate) struct Config {
     pub(crate) lanes: usize,
     pub(crate) segment_bytes_min: u64,
     pub(crate) segment_bytes_max: u64,
+    /// Nothing is ever removed or replaced: segments stay as they were sealed, and no room is kept
+    /// for removals.
+    pub(crate) write_once: bool,
 }
 
 impl Default for Config {
@@ -119,6 +122,7 @@ impl Default for Config {
             lanes: cores.clamp(2, LANES_MAX),
             segment_bytes_min: SEGMENT_BYTES_MIN,
             segment_bytes_max: SEGMENT_BYTES_MAX_DEFAULT,
+            write_once: false,
         }
     }
 }

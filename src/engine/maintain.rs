@@ -59,7 +59,9 @@ impl Engine {
         let _compactor = self.compactor.lock();
         self.health.check_writable()?;
         // Room for new records first: one that waits for a segment is a caller waiting.
-        for prepared in [self.log.prepare_ahead(now).map(|_| ()), self.log.keep_for_removals(now)] {
+        let ahead = self.log.prepare_ahead(now).map(|_| ());
+        let kept = if self.config.write_once { Ok(()) } else { self.log.keep_for_removals(now) };
+        for prepared in [ahead, kept] {
             match prepared {
                 Ok(()) | Err(Error::Full { .. }) => {}
                 Err(error) => return Err(error),

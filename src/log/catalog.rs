@@ -207,6 +207,12 @@ impl Catalog {
         Some(spare)
     }
 
+    /// The spare segment, whatever its size; it stays listed.
+    #[cfg(feature = "ballot")]
+    pub(crate) fn take_any_spare(&mut self) -> Option<Segment> {
+        self.spare.take()
+    }
+
     pub(crate) fn put_spare(&mut self, spare: Segment) {
         self.under_way.remove(&spare.number);
         self.spare = Some(spare);

@@ -1,4 +1,4 @@
-//! `kill -9` at any moment of a token's, a sequence's, a job's and a schedule's life.
+//! `kill -9` at any moment of a recipe's life.
 //!
 //! Each test runs itself again as a child, which works until it is killed and writes a line after
 //! each call that returned. The parent kills it after some lines, opens the store, checks them
@@ -46,9 +46,12 @@ fn killed(name: &str, path: &Path, lines: u64) -> Vec<Vec<String>> {
 
 /// True in the child, where the work goes on until the parent kills it.
 fn is_child(work: impl Fn(&Store)) -> bool {
+    is_child_at(|path| work(&small().open(path).unwrap()))
+}
+
+fn is_child_at(work: impl Fn(&Path)) -> bool {
     let Some(path) = std::env::var_os(STORE) else { return false };
-    let store = small().open(path).unwrap();
-    work(&store);
+    work(Path::new(&path));
     true
 }
 
@@ -243,5 +246,87 @@ fn a_fire_time_that_was_done_is_not_fired_again_and_one_cut_off_is() {
     let store = small().open(directory.path()).unwrap();
     for number in 0..last {
         assert!(matches!(schedule(&store).fire("job", at(number)).unwrap(), Fire::Done(_)));
+    }
+}
+
+/// Adds the ballots that are recorded without having been told of, as those of the batch under way
+/// may be; how many they were.
+#[cfg(feature = "ballot")]
+fn learn(
+    election: &oncelog::recipes::ballot::Election,
+    told: &mut BTreeMap<String, String>,
+    total: u64,
+) -> u64 {
+    let missing = total - told.len() as u64;
+    for voter in (0..1_000_000_u64).map(|number| number.to_string()) {
+        if told.len() as u64 == total {
+            break;
+        }
+        let Some(ballot) = election.find(&voter).unwrap() else { continue };
+        let choice = String::from_utf8(ballot.choice().to_vec()).unwrap();
+        told.entry(voter).or_insert(choice);
+    }
+    assert_eq!(told.len() as u64, total);
+    missing
+}
+
+#[cfg(feature = "ballot")]
+#[test]
+fn a_ballot_that_was_told_of_is_counted_once_and_stays_as_it_was() {
+    use oncelog::recipes::ballot::{Ballots, Casts, Export, verify_root};
+    let open = |path: &Path| Ballots::open_with(small(), path).unwrap();
+    let is_child = is_child_at(|path| {
+        let ballots = open(path);
+        let election = ballots.election("mayor").unwrap();
+        let first = election.tally().unwrap().total();
+        let (mut casts, mut random) = (Casts::new(), Random::new(first));
+        for step in 1.. {
+            // Some of them have voted, in this process or in one before.
+            let items: Vec<_> = (0..20)
+                .map(|_| random.below(first + 60 * step))
+                .map(|voter| (voter.to_string(), format!("{first} {step}")))
+                .collect();
+            election.cast_many(&items, &mut casts).unwrap();
+            for ((voter, choice), cast) in items.iter().zip(casts.iter()) {
+                if cast.is_counted() {
+                    did(format_args!("cast {voter} {choice}"));
+                }
+            }
+            if step % 7 == 0 {
+                did(format_args!("export {}", ballots.export().unwrap().root()));
+            }
+        }
+    });
+    if is_child {
+        return;
+    }
+    let (directory, mut random) = (directory(), Random::new(9));
+    let (mut told, mut roots) = (BTreeMap::<String, String>::new(), Vec::new());
+    let mut earlier: Option<Export> = None;
+    for _ in 0..12 {
+        let name = "a_ballot_that_was_told_of_is_counted_once_and_stays_as_it_was";
+        for words in killed(name, directory.path(), 1 + random.below(700)) {
+            if words[0] == "export" {
+                roots.push(words[1].clone());
+            } else {
+                let choice = words[2..].join(" ");
+                assert!(told.insert(words[1].clone(), choice).is_none(), "{words:?}: twice");
+            }
+        }
+        let ballots = open(directory.path());
+        let election = ballots.election("mayor").unwrap();
+        for (voter, choice) in &told {
+            assert_eq!(election.find(voter).unwrap().unwrap().choice(), choice.as_bytes());
+        }
+        let tally = election.tally().unwrap();
+        assert_eq!(tally, election.recount().unwrap());
+        let untold = learn(&election, &mut told, tally.total());
+        assert!(untold <= 20, "{untold} ballots that nobody was told of");
+        let export = ballots.export().unwrap();
+        assert!(earlier.as_ref().is_none_or(|earlier| export.extends(earlier)));
+        let has = |root: &String| export.has_root(root.parse().unwrap());
+        assert!(roots.iter().all(has), "an exported root is gone");
+        assert!(verify_root(directory.path(), &export).unwrap().is_unchanged());
+        earlier = Some(export);
     }
 }
