@@ -595,6 +595,15 @@ impl Builder {
         self
     }
 
+    /// For a store whose owner never removes or replaces a record, and records for ever.
+    #[cfg(feature = "ballot")]
+    pub(crate) fn write_once(mut self) -> Self {
+        self.config.ttl = Ttl::Never;
+        self.config.policy = Policy::DEFAULT;
+        self.config.write_once = true;
+        self
+    }
+
     /// Opens the store in the directory, creating it where the directory is missing or empty.
     ///
     /// # Errors

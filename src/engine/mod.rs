@@ -31,6 +31,8 @@ pub(crate) mod plain;
 pub(crate) mod recover;
 pub(crate) mod remove;
 pub(crate) mod scan;
+#[cfg(feature = "ballot")]
+pub(crate) mod seal;
 pub(crate) mod seen;
 mod set_if;
 pub(crate) mod unseen;

@@ -101,6 +101,8 @@ pub(crate) struct Segment {
     pub(crate) started: AtomicU64,
     /// Damage was found in it, so that it is left as it is.
     pub(crate) unsound: AtomicBool,
+    /// No byte of its file changes any more, not even a watermark.
+    pub(crate) fixed: AtomicBool,
 }
 
 /// The tombstones of a segment were not looked at yet.
@@ -128,6 +130,7 @@ impl Segment {
             looked_at: AtomicU64::new(NEVER_LOOKED_AT),
             started: AtomicU64::new(0),
             unsound: AtomicBool::new(false),
+            fixed: AtomicBool::new(false),
         }
     }
 

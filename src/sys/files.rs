@@ -34,6 +34,10 @@ const IDENTITY: &str = "STORE";
 /// The file that a creation cut short may leave without an identity.
 const BEFORE_IDENTITY: &str = "MANIFEST";
 
+/// What [`Directory::read_each`] reads at once.
+#[cfg(feature = "ballot")]
+const PIECE_BYTES: usize = 1 << 20;
+
 /// A directory on a file system.
 #[derive(Debug)]
 pub(crate) struct Directory {
@@ -115,6 +119,31 @@ impl Directory {
             return Err(Error::NotAStore { path: self.path.clone() });
         }
         Ok(())
+    }
+
+    /// Hands a file on piece by piece; its length, or `None` where it does not exist.
+    #[cfg(feature = "ballot")]
+    pub(crate) fn read_each(&self, name: &str, mut take: impl FnMut(&[u8])) -> Result<Option<u64>> {
+        let mut file = match self.open_file(name, OFlags::RDONLY) {
+            Ok(file) => file,
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut length = 0;
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => return Ok(Some(length)),
+                Ok(count) => {
+                    take(piece.get(..count).unwrap_or_default());
+                    length += count as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io("read file", &self.path(name), e)),
+            }
+        }
     }
 
     /// Bytes that a file occupies on the device; `None` if it is not there.

@@ -2,6 +2,10 @@
 
 mod apart;
 mod audit;
+#[cfg(feature = "ballot")]
+mod ballot;
+#[cfg(feature = "ballot")]
+mod ballot_chain;
 mod budget;
 mod checkpoint;
 mod consumer;
