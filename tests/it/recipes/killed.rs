@@ -22,10 +22,10 @@ use crate::setup::{Random, directory, small};
 /// Names the store's directory; set for the child alone.
 const STORE: &str = "ONCELOG_TEST_RECIPES";
 
-/// Runs `work` in the child that this test starts, kills it after `lines` lines, and returns them.
-fn killed(name: &str, path: &Path, lines: u64) -> Vec<Vec<String>> {
+/// Runs the test of this name again as a child, kills it after `lines` lines, and returns them.
+pub(crate) fn killed(name: &str, path: &Path, lines: u64) -> Vec<Vec<String>> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("recipes::killed::{name}"), "--nocapture"])
+        .args(["--exact", &format!("recipes::{name}"), "--nocapture"])
         .env(STORE, path)
         .stdout(Stdio::piped())
         .spawn()
@@ -45,7 +45,7 @@ fn killed(name: &str, path: &Path, lines: u64) -> Vec<Vec<String>> {
 }
 
 /// True in the child, where the work goes on until the parent kills it.
-fn is_child(work: impl Fn(&Store)) -> bool {
+pub(crate) fn is_child(work: impl Fn(&Store)) -> bool {
     is_child_at(|path| work(&small().open(path).unwrap()))
 }
 
@@ -55,7 +55,7 @@ fn is_child_at(work: impl Fn(&Path)) -> bool {
     true
 }
 
-fn did(what: std::fmt::Arguments<'_>) {
+pub(crate) fn did(what: std::fmt::Arguments<'_>) {
     // The first line break ends whatever the test's own runner has begun to print.
     let mut out = std::io::stdout();
     writeln!(out, "\ndid {what}").unwrap();
@@ -79,8 +79,11 @@ fn a_consumed_token_stays_consumed() {
     }
     let (directory, mut random) = (directory(), Random::new(5));
     for _ in 0..12 {
-        let lines =
-            killed("a_consumed_token_stays_consumed", directory.path(), 1 + random.below(900));
+        let lines = killed(
+            "killed::a_consumed_token_stays_consumed",
+            directory.path(),
+            1 + random.below(900),
+        );
         let mut tokens = BTreeMap::<&str, &str>::new();
         tokens.extend(lines.iter().map(|words| (&*words[1], &*words[0])));
         let store = small().open(directory.path()).unwrap();
@@ -121,7 +124,8 @@ fn an_accepted_number_is_accepted_once() {
     let mut accepted = std::collections::BTreeSet::new();
     for _ in 0..12 {
         let count = 1 + random.below(1_500);
-        for words in killed("an_accepted_number_is_accepted_once", directory.path(), count) {
+        for words in killed("killed::an_accepted_number_is_accepted_once", directory.path(), count)
+        {
             let number: u64 = words[1].parse().unwrap();
             assert!(accepted.insert(number), "{number} was accepted twice");
         }
@@ -174,7 +178,7 @@ fn a_job_goes_on_after_the_last_step_that_was_recorded() {
     let (directory, mut random) = (directory(), Random::new(7));
     let (mut effects, mut recorded) = (BTreeMap::<u64, Vec<u64>>::new(), BTreeMap::new());
     for _ in 0..12 {
-        let name = "a_job_goes_on_after_the_last_step_that_was_recorded";
+        let name = "killed::a_job_goes_on_after_the_last_step_that_was_recorded";
         for words in killed(name, directory.path(), 1 + random.below(300)) {
             let [job, step] = [1, 2].map(|at| words[at].parse::<u64>().unwrap());
             match &*words[0] {
@@ -232,7 +236,7 @@ fn a_fire_time_that_was_done_is_not_fired_again_and_one_cut_off_is() {
     let mut done = std::collections::BTreeSet::new();
     let mut last = 0;
     for _ in 0..12 {
-        let name = "a_fire_time_that_was_done_is_not_fired_again_and_one_cut_off_is";
+        let name = "killed::a_fire_time_that_was_done_is_not_fired_again_and_one_cut_off_is";
         for words in killed(name, directory.path(), 1 + random.below(600)) {
             let number: u64 = words[1].parse().unwrap();
             assert!(!done.contains(&number), "{number} was fired again");
@@ -304,7 +308,7 @@ fn a_ballot_that_was_told_of_is_counted_once_and_stays_as_it_was() {
     let (mut told, mut roots) = (BTreeMap::<String, String>::new(), Vec::new());
     let mut earlier: Option<Export> = None;
     for _ in 0..12 {
-        let name = "a_ballot_that_was_told_of_is_counted_once_and_stays_as_it_was";
+        let name = "killed::a_ballot_that_was_told_of_is_counted_once_and_stays_as_it_was";
         for words in killed(name, directory.path(), 1 + random.below(700)) {
             if words[0] == "export" {
                 roots.push(words[1].clone());

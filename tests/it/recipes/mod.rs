@@ -13,6 +13,7 @@ mod debounce;
 mod digest;
 mod fence;
 mod killed;
+mod killed_changes;
 mod nonce;
 mod schedule;
 mod sequence;
