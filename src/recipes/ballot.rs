@@ -327,12 +327,14 @@ impl Election {
         casts.answers.clear();
         let joined = casts.keys.join(&self.name, ballots.iter().map(|(voter, _)| voter.as_ref()));
         let keys = casts.keys.iter();
-        let items: Vec<_> = keys.zip(ballots).map(|(key, (_, choice))| (key, choice)).collect();
+        // All of the caller's code runs before the gate is held.
+        let choices = ballots.iter().map(|(_, choice)| choice.as_ref());
+        let items: Vec<_> = keys.zip(choices).collect();
         let _casting = self.counts.casting();
         let answer = self.store.check_and_set_many(&items, &mut casts.answers);
-        let answered = casts.answers.iter().zip(ballots);
+        let answered = casts.answers.iter().zip(&items);
         let counted = answered.filter(|(answer, _)| answer.is_new());
-        let counted = counted.map(|(_, (_, choice))| choice.as_ref());
+        let counted = counted.map(|(_, (_, choice))| *choice);
         self.counts.add(&self.name, counted, answer.as_ref().err());
         answer.and(joined)
     }

@@ -207,6 +207,53 @@ fn who_learns_that_somebody_has_voted_finds_the_ballot_counted() {
 }
 
 #[test]
+fn a_ballot_that_can_be_found_is_counted() {
+    const VOTERS: u64 = 40_000;
+    let directory = directory();
+    let election = open(directory.path()).election("mayor").unwrap();
+    assert_eq!(election.tally().unwrap().total(), 0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for voter in 0..VOTERS {
+                assert!(election.cast(voter.to_string(), "yes").unwrap().is_counted());
+            }
+        });
+        let mut next = 0;
+        while next < VOTERS {
+            if !election.has_voted(next.to_string()).unwrap() {
+                thread::yield_now();
+                continue;
+            }
+            let total = election.tally().unwrap().total();
+            assert!(total > next, "voter {next} was found, and {total} are counted");
+            next = total;
+        }
+    });
+}
+
+/// A choice that looks at the tally when it is asked for.
+struct Curious<'a>(&'a Election);
+
+impl AsRef<[u8]> for Curious<'_> {
+    fn as_ref(&self) -> &[u8] {
+        assert!(self.0.tally().unwrap().total() <= 2);
+        b"yes"
+    }
+}
+
+#[test]
+fn no_code_of_the_caller_runs_while_others_wait() {
+    let directory = directory();
+    let election = open(directory.path()).election("mayor").unwrap();
+    let mut casts = Casts::new();
+    election
+        .cast_many(&[("ada", Curious(&election)), ("ben", Curious(&election))], &mut casts)
+        .unwrap();
+    assert!(election.cast("cleo", Curious(&election)).unwrap().is_counted());
+    assert_eq!(election.tally().unwrap().of("yes"), 3);
+}
+
+#[test]
 fn a_tally_has_every_ballot_told_of_before_it_and_is_always_what_a_recount_says() {
     let directory = directory();
     let ballots = Ballots::open_with(small(), directory.path()).unwrap();

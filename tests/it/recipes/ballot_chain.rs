@@ -107,7 +107,7 @@ fn the_segment_prepared_ahead_comes_in_its_place() {
         if voter % 100 == 0 {
             ballots.maintain(SECOND / 1_000).unwrap();
         }
-        if voter % 1_700 == 0 {
+        if voter % 1_300 == 0 {
             let export = ballots.export().unwrap();
             assert!(exports.last().is_none_or(|earlier| export.extends(earlier)));
             let sealed = sealed_records(directory.path(), &export);

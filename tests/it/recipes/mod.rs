@@ -14,6 +14,7 @@ mod debounce;
 mod digest;
 mod fence;
 mod killed;
+mod killed_changes;
 mod nonce;
 mod outbox;
 mod schedule;
