@@ -1,8 +1,8 @@
 //! Where room for records comes from: blocks of open segments, and new segments.
 //!
 //! A segment is listed in the manifest, and its head is on stable storage, before its first block
-//! is claimed. That takes several syncs, so maintenance does it ahead for the buckets that will need
-//! a segment soon ([`crate::log::spares`]). Taking such a spare takes no system call.
+//! is claimed. That takes several syncs, so maintenance does it ahead for the buckets that will
+//! need a segment soon ([`crate::log::spares`]). Taking such a spare takes no system call.
 
 use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
