@@ -26,6 +26,11 @@ use crate::sys::random;
 use crate::time::{EngineClock, Jumps};
 use crate::wheel::Wheel;
 
+/// The filter, if one is asked for.
+fn filter_for(config: &Config, log: &Log) -> std::io::Result<Option<Box<Filter>>> {
+    config.negative_filter.then(|| Filter::new(log.chunk_count()).map(Box::new)).transpose()
+}
+
 impl Engine {
     /// Opens the store on `disk`, which nobody else uses, or creates it.
     pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<Self> {
@@ -57,9 +62,7 @@ impl Engine {
         let log = Log::new(disk.clone(), identity.id, config.lanes, sizes, epoch)?;
         let index = Index::limited(config.stripes, config.max_keys)
             .map_err(|e| Error::io("reserve index memory", &disk.path(""), e))?;
-        let filter = config.negative_filter.then(|| Filter::new(log.chunk_count()).map(Box::new));
-        let filter = filter
-            .transpose()
+        let filter = filter_for(&config, &log)
             .map_err(|e| Error::io("reserve filter memory", &disk.path(""), e))?;
         let mut hasher = KeyHasher::new(identity.secret);
         adjust(&mut hasher);

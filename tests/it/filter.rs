@@ -55,6 +55,23 @@ fn check(answer: Result<Check, Error>) -> String {
     }
 }
 
+/// A few keys recorded together, mostly so few that all of them may be new; what that answered.
+fn together(store: &Store, random: &mut Random, outcome: &[u8]) -> String {
+    let items: Vec<_> =
+        (0..1 + random.below(4)).map(|_| (key(random.below(KEYS)), outcome)).collect();
+    let together = match random.below(2) {
+        0 => store.check_and_set_all(&items),
+        _ => namespace(store).check_and_set_all(&items),
+    };
+    match together {
+        Ok(CheckAll::New) => "all new".to_owned(),
+        Ok(CheckAll::Known(known)) => {
+            format!("known {:?}", known.iter().map(|(index, _)| *index).collect::<Vec<_>>())
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
 /// Some calls on one key, by the same numbers for either store; what they answered.
 fn calls(store: &Store, random: &mut Random) -> String {
     let key = key(random.below(KEYS));
@@ -106,22 +123,7 @@ fn calls(store: &Store, random: &mut Random) -> String {
             let set = store.set_if(&key, found, &outcome, None);
             format!("set {} {}", found.is_some(), set.is_ok_and(|version| version.is_some()))
         }
-        15 => {
-            // Mostly few, so that all of them may be new.
-            let keys: Vec<_> = (0..1 + random.below(4)).map(|_| random.below(KEYS)).collect();
-            let items: Vec<_> = keys.iter().map(|number| (self::key(*number), &outcome)).collect();
-            let together = match random.below(2) {
-                0 => store.check_and_set_all(&items),
-                _ => namespace(store).check_and_set_all(&items),
-            };
-            match together {
-                Ok(CheckAll::New) => "all new".to_owned(),
-                Ok(CheckAll::Known(known)) => {
-                    format!("known {:?}", known.iter().map(|(index, _)| *index).collect::<Vec<_>>())
-                }
-                Err(error) => error.to_string(),
-            }
-        }
+        15 => together(store, random, &outcome),
         10 => check(namespace(store).check_and_set(&key, &outcome)),
         _ => {
             let space = namespace(store);
