@@ -19,6 +19,7 @@ steps=(
     "fuzz|each fuzz target for two seconds, by scripts/fuzz.sh"
     "compare|cargo check of benches/compare/"
     "dependencies|size of the engine's dependency tree"
+    "deny|licences and sources of all packages, by cargo deny"
     "readme|commands shown in README.md"
 )
 dependencies_max=16
@@ -229,6 +230,20 @@ step_dependencies() {
     if [ "$count" -gt "$dependencies_max" ]; then
         echo "$tree" >&2
         return 1
+    fi
+}
+
+# Known vulnerabilities are looked up where their list is at hand or can be fetched.
+step_deny() {
+    if ! cargo deny --version >/dev/null 2>&1; then
+        skip "cargo deny is missing; get it with: cargo install --locked cargo-deny"
+        return 0
+    fi
+    cargo deny --offline check licenses bans sources
+    if cargo deny fetch db >/dev/null 2>&1; then
+        cargo deny check advisories
+    else
+        skip "the list of advisories could not be fetched"
     fi
 }
 

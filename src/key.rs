@@ -18,6 +18,10 @@ pub const KEY_BYTES_MAX: usize = 65_535;
 pub const OUTCOME_BYTES_MAX_DEFAULT: usize = 1 << 20;
 /// The highest limit on an outcome's length that can be configured, in bytes.
 pub const OUTCOME_BYTES_MAX: usize = 16 << 20;
+/// The most keys that one call records together.
+pub const BUNDLE_KEYS_MAX: usize = 4096;
+/// The most bytes that one call records together, with some 112 a key beside key and outcome.
+pub const BUNDLE_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of a store's secret: the length XXH3 uses by default.
 pub(crate) const SECRET_BYTES: usize = 192;

@@ -113,6 +113,18 @@ impl Index {
         Search::home(self, self.stripe(self.stripe_of(hash)), hash)
     }
 
+    /// The bits of a hash that can be told from its slot: its stripe and its tag.
+    #[inline]
+    pub(crate) fn imprint(&self, hash: KeyHash) -> u64 {
+        Self::imprint_in(self.stripe_of(hash), Tag::of(hash))
+    }
+
+    /// The imprint of a key with this tag in stripe `number`.
+    #[inline]
+    pub(crate) fn imprint_in(number: usize, tag: Tag) -> u64 {
+        (number as u64) << 28 | u64::from(tag.bits())
+    }
+
     /// Bytes of memory that the lines take.
     pub(crate) fn bytes(&self) -> u64 {
         self.blocks.lines_in_use() * size_of::<Line>() as u64
@@ -126,8 +138,9 @@ impl Index {
         shape.line(sizes, Tag::of(hash).home(sizes.lines()))
     }
 
+    /// The number of a hash's stripe.
     #[inline]
-    fn stripe_of(&self, hash: KeyHash) -> usize {
+    pub(crate) fn stripe_of(&self, hash: KeyHash) -> usize {
         // In two steps, as with one stripe nothing of the hash is to be left.
         let bits = hash.as_u64() >> 1 >> self.shift_after_one;
         usize::try_from(bits).unwrap_or(0)

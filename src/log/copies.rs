@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::layout::{BLOCK_BYTES, HEAD_BYTES};
 use crate::format::location::Location;
-use crate::format::record::Header;
+use crate::format::record::{Header, Marks};
 use crate::key::KeyHash;
 use crate::log::lane::{Cursor, Lane};
 use crate::log::segment::{Segment, Written};
@@ -65,7 +65,8 @@ impl Log {
         let header = &view.header;
         let draft = Draft {
             kind: header.kind,
-            marks: header.marks,
+            // A copy stands alone: what it was written with is on stable storage by now.
+            marks: header.marks.without(Marks::MEMBER),
             key: view.copy_key(&mut key),
             outcome: view.copy_payload(&mut outcome),
             hash,

@@ -2,14 +2,20 @@
 
 mod apart;
 mod audit;
+#[cfg(feature = "ballot")]
+mod ballot;
+#[cfg(feature = "ballot")]
+mod ballot_chain;
 mod budget;
 mod checkpoint;
+mod consumer;
 mod debounce;
 #[cfg(feature = "digest")]
 mod digest;
 mod fence;
 mod killed;
 mod nonce;
+mod outbox;
 mod schedule;
 mod sequence;
 mod state;
