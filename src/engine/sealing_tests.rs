@@ -1,4 +1,4 @@
-//! What is called sealed, and what a segment says once a sync of it has failed.
+//! What is called sealed, synced and gone, and what is left of it by a cut at any call.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::engine::bench::{Bench, MINUTE, get};
 use crate::error::Error;
 use crate::record::Ignore;
+use crate::sys::memory_disk::MemoryDisk;
 use crate::sys::sync::Mutex;
 
 const KEYS: u32 = 40;
@@ -45,6 +46,51 @@ fn what_the_manifest_calls_sealed_is_whole_after_a_power_cut_at_any_call() {
         whole += usize::from(known != 0);
     }
     assert!(whole > 1, "{whole} images with all keys");
+}
+
+/// What a power loss or the end of the process leaves before each call of the disk: only what is
+/// durable, and all that was done.
+fn watch(bench: &Bench) -> Arc<Mutex<Vec<MemoryDisk>>> {
+    let cuts: Arc<Mutex<Vec<_>>> = Arc::default();
+    let kept = cuts.clone();
+    let look = move |disk: &MemoryDisk| {
+        kept.lock().extend([false, true].map(|keep| disk.after_power_cut(|| keep)));
+    };
+    *bench.disk.watch.lock() = Some(Box::new(look));
+    cuts
+}
+
+#[test]
+fn a_cut_at_any_call_while_segments_go_leaves_a_store_that_opens() {
+    let bench = Bench::new();
+    let engine = bench.open();
+    // Ends soon; lives on; and leaves room that was kept, and that the next opening has no use for.
+    engine.check_and_set(b"short", b"", MINUTE, &mut Ignore).unwrap();
+    record(&engine, "long");
+    engine.maintain(Duration::ZERO).unwrap();
+    engine.sync().unwrap();
+    drop(engine);
+    let cuts = watch(&bench);
+    let engine = bench.open();
+    bench.advance(2 * MINUTE);
+    let mut expired = 0;
+    loop {
+        let done = engine.maintain(Duration::ZERO).unwrap();
+        expired += done.segments_expired;
+        if !done.more {
+            break;
+        }
+    }
+    assert!(expired > 0);
+    engine.close().unwrap();
+    *bench.disk.watch.lock() = None;
+    let cuts = std::mem::take(&mut *cuts.lock());
+    assert!(cuts.len() > 20, "{} images", cuts.len());
+    for (number, cut) in cuts.into_iter().enumerate() {
+        let opened = Engine::open(Arc::new(cut), bench.config.clone());
+        let engine = opened.unwrap_or_else(|error| panic!("image {number}: {error}"));
+        assert!(get(&engine, "long").is_some(), "image {number}");
+    }
 }
 
 #[test]
