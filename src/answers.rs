@@ -1,5 +1,7 @@
 //! The answers of a batch: one entry an item, all outcomes in one buffer that is used again.
 
+use std::fmt;
+
 use crate::sys::sync::atomic::{AtomicU64, Ordering};
 
 use crate::record::{Receive, Record, RecordMeta, RecordRef};
@@ -31,6 +33,25 @@ impl Check {
     #[must_use]
     pub fn is_duplicate(&self) -> bool {
         !self.is_new()
+    }
+}
+
+/// What `check_and_set_all` found.
+#[derive(Clone, Debug)]
+#[must_use = "keys that are known mean that nothing was recorded"]
+pub enum CheckAll {
+    /// None of the keys was known, and all are recorded now.
+    New,
+    /// Nothing was changed, as these keys were recorded before: each with the index of its item,
+    /// in the order of the items, and never none.
+    Known(Vec<(usize, Record)>),
+}
+
+impl CheckAll {
+    /// True when none of the keys was known before.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        matches!(self, Self::New)
     }
 }
 
@@ -82,7 +103,7 @@ struct Item {
 }
 
 /// Records in item order, or their absence.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Found {
     items: Vec<Item>,
     /// Outcomes, each padded to whole words.
@@ -144,6 +165,13 @@ impl Receive for Found {
 #[derive(Debug, Default)]
 pub struct Answers {
     found: Found,
+}
+
+/// Outcomes may be confidential, so only the number of answers is shown.
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Found").field("len", &self.items.len()).finish_non_exhaustive()
+    }
 }
 
 impl Answers {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answers::{Answers, Check, Checked};
+use crate::answers::{Answers, Check, CheckAll, Checked};
 use crate::begin::{Begin, begin_full, begin_unsettled};
 use crate::config::Durability;
 use crate::engine::Engine;
+use crate::engine::bundle::{Act, Part, Refusal, Together};
 use crate::engine::check::GROUP;
 use crate::engine::claim::FullKey;
 use crate::engine::commit::is_answer;
@@ -16,7 +17,7 @@ use crate::lease::{Lease, release_millis};
 use crate::meta::Meta;
 use crate::options::CheckOptions;
 use crate::policy::{BeginOptions, Policy, lease_millis};
-use crate::record::Receive;
+use crate::record::{Receive, Record};
 use crate::store::Store;
 use crate::time::{Timestamp, Ttl};
 use crate::version::Version;
@@ -153,6 +154,53 @@ impl Claims<'_> {
         Ok(())
     }
 
+    /// A key, for a part of what is done [together](Claims::together).
+    pub(crate) fn part<'a>(&self, key: &[u8], act: Act<'a>) -> Result<Part<'a>> {
+        let key = self.engine.with_key(self.space, key, |full| Ok(full.to_owned()))?;
+        Ok(Part { key, act })
+    }
+
+    /// What sets an outcome, in the terms of [`Claims::set_if`].
+    pub(crate) fn set<'a>(
+        &self,
+        expected: Option<Version>,
+        outcome: &'a [u8],
+        ttl: Option<Ttl>,
+    ) -> Result<Act<'a>> {
+        let kept = self.policy.kept(&CheckOptions::new(), self.engine.lifetime())?;
+        let lifetime_ms = ttl.map(Ttl::millis).transpose()?;
+        Ok(Act::Set { expected, outcome, lifetime_ms, kept })
+    }
+
+    /// Does to every key what its part says, or nothing to any.
+    pub(crate) fn together(&self, parts: &[Part<'_>]) -> Result<Together> {
+        let answer = self.engine.together(parts, self.engine.clock.now());
+        if self.durability.is_synced() && is_answer(&answer) {
+            let done = matches!(answer, Ok(Together::Done(_)));
+            let keys = parts.iter().map(|part| part.key.full().bytes);
+            self.engine.settle_many(done, keys)?;
+        }
+        answer
+    }
+
+    pub(crate) fn check_all<K: AsRef<[u8]>, O: AsRef<[u8]>>(
+        &self,
+        items: &[(K, O)],
+        options: &CheckOptions,
+    ) -> Result<CheckAll> {
+        let kept = self.policy.kept(options, self.engine.lifetime())?;
+        let mut parts = Vec::with_capacity(items.len());
+        for (key, outcome) in items {
+            parts.push(self.part(key.as_ref(), Act::New { outcome: outcome.as_ref(), kept })?);
+        }
+        Ok(match self.together(&parts)? {
+            Together::Done(_) => CheckAll::New,
+            Together::Refused(refused) => {
+                CheckAll::Known(refused.into_iter().filter_map(known).collect())
+            }
+        })
+    }
+
     pub(crate) fn get<R: Receive>(&self, key: &[u8], receive: &mut R) -> Result<R::Answer> {
         let now = self.engine.clock.now();
         self.with_key(key, |full| self.engine.get_full(full, now, receive))
@@ -174,6 +222,14 @@ impl Claims<'_> {
         let terms = (ttl.map(Ttl::millis).transpose()?, kept);
         let now = self.engine.clock.now();
         self.with_key(key, |full| self.engine.set_if(full, expected, outcome, terms, now))
+    }
+}
+
+/// Of a key that was to be new, its record.
+fn known((index, refusal): (usize, Refusal)) -> Option<(usize, Record)> {
+    match refusal {
+        Refusal::Known(record) => Some((index, record)),
+        Refusal::LeaseLost | Refusal::Changed => None,
     }
 }
 
@@ -226,6 +282,57 @@ impl Store {
         options: CheckOptions,
     ) -> Result<Check> {
         self.claims().check(key.as_ref(), outcome.as_ref(), &options, &mut Checked)
+    }
+
+    /// Records all keys with their outcomes if none of them is known, and nothing if one is; then
+    /// the answer says which.
+    ///
+    /// Atomic: a crash or a power cut leaves all or none, no caller sees some of them recorded and
+    /// others not, and of several callers whose keys overlap one gets them all. All are written as
+    /// one, for one lifetime. At most [`BUNDLE_KEYS_MAX`](crate::BUNDLE_KEYS_MAX) keys and
+    /// [`BUNDLE_BYTES_MAX`](crate::BUNDLE_BYTES_MAX) bytes; costs about as much as a single check
+    /// for each key, and locks the stripes of all meanwhile.
+    ///
+    /// ```
+    /// use oncelog::{CheckAll, Store};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::open(directory.path())?;
+    /// let seats = [("seat 12A", "ada"), ("seat 12B", "ada")];
+    /// assert!(store.check_and_set_all(&seats)?.is_new());
+    /// match store.check_and_set_all(&[("seat 12B", "bob"), ("seat 12C", "bob")])? {
+    ///     CheckAll::New => unreachable!("12B was taken above"),
+    ///     CheckAll::Known(taken) => {
+    ///         let (index, record) = &taken[0];
+    ///         assert_eq!((*index, record.outcome()), (0, &b"ada"[..]));
+    ///     }
+    /// }
+    /// assert!(!store.contains("seat 12C")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`check_and_set`](Store::check_and_set), for any of the keys: one that is in progress
+    /// refuses all; [`TooLarge`](crate::Error::TooLarge) for more than can be recorded together;
+    /// [`RepeatedKey`](crate::Error::RepeatedKey) if two items have one key. After any error all
+    /// keys are as they were.
+    pub fn check_and_set_all<K: AsRef<[u8]>, O: AsRef<[u8]>>(
+        &self,
+        items: &[(K, O)],
+    ) -> Result<CheckAll> {
+        self.claims().check_all(items, &CheckOptions::new())
+    }
+
+    /// As [`check_and_set_all`](Store::check_and_set_all), with options, which hold for every key.
+    ///
+    /// # Errors
+    /// As there, and as [`check_and_set_with`](Store::check_and_set_with).
+    pub fn check_and_set_all_with<K: AsRef<[u8]>, O: AsRef<[u8]>>(
+        &self,
+        items: &[(K, O)],
+        options: CheckOptions,
+    ) -> Result<CheckAll> {
+        self.claims().check_all(items, &options)
     }
 
     /// Claims the key for work, or says what stands against it: in progress elsewhere, done,

@@ -97,6 +97,7 @@ pub(crate) struct Config {
     pub(crate) lanes: usize,
     pub(crate) segment_bytes_min: u64,
     pub(crate) segment_bytes_max: u64,
+    pub(crate) negative_filter: bool,
 }
 
 impl Default for Config {
@@ -119,6 +120,7 @@ impl Default for Config {
             lanes: cores.clamp(2, LANES_MAX),
             segment_bytes_min: SEGMENT_BYTES_MIN,
             segment_bytes_max: SEGMENT_BYTES_MAX_DEFAULT,
+            negative_filter: false,
         }
     }
 }

@@ -50,6 +50,22 @@ pub enum Error {
         /// Bytes allowed by this store's configuration.
         max: usize,
     },
+    /// More was to be recorded together than can be.
+    TooLarge {
+        /// Of what there is too much: "keys" or "bytes".
+        what: &'static str,
+        /// How much was given.
+        len: usize,
+        /// How much is allowed.
+        max: usize,
+    },
+    /// Two of the items that were to be recorded together have one key, so not both can be new.
+    RepeatedKey {
+        /// Index of the first item with the key.
+        first: usize,
+        /// Index of another one.
+        second: usize,
+    },
     /// The lifetime is zero or too long to be represented.
     InvalidTtl {
         /// Which rule was broken.
@@ -205,6 +221,14 @@ impl fmt::Display for Error {
                 "the outcome has {len} bytes and this store allows {max}; store a reference to it \
                  or raise Builder::outcome_bytes_max"
             ),
+            Self::TooLarge { what, len, max } => write!(
+                f,
+                "{len} {what} cannot be recorded together, at most {max}; divide them among \
+                 several calls"
+            ),
+            Self::RepeatedKey { first, second } => {
+                write!(f, "items {first} and {second} have one key; leave one of them out")
+            }
             Self::InvalidTtl { reason } => write!(f, "the lifetime cannot be used: {reason}"),
             Self::InvalidLease { reason } => write!(f, "the lease cannot be used: {reason}"),
             Self::InvalidNamespace { reason } => {
@@ -296,7 +320,10 @@ impl Error {
                 if let Some(segment) = segment {
                     write!(f, " (segment {segment})")?;
                 }
-                write!(f, " at byte {offset}: {what}; run verify, then restore from a copy")
+                write!(
+                    f,
+                    " at byte {offset}: {what}; run verify, then restore from a copy, or salvage"
+                )
             }
             _ => Ok(()),
         }

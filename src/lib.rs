@@ -33,6 +33,7 @@ mod calls;
 mod config;
 mod engine;
 mod error;
+mod filter;
 mod fingerprint;
 mod format;
 mod index;
@@ -64,12 +65,13 @@ pub mod docs;
 pub mod fuzzing;
 pub mod inspect;
 pub mod recipes;
+pub mod salvage;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
 
-pub use crate::answers::{Answer, Answers, Check, Lookups};
+pub use crate::answers::{Answer, Answers, Check, CheckAll, Lookups};
 #[cfg(feature = "async")]
 pub use crate::begin::Wait;
 pub use crate::begin::{Begin, InProgress};
@@ -80,7 +82,8 @@ pub use crate::config::{
 pub use crate::error::{Error, Result};
 pub use crate::fingerprint::{FINGERPRINT_BYTES, Fingerprint, FingerprintBuilder};
 pub use crate::key::{
-    KEY_BYTES_MAX, KEY_BYTES_MAX_DEFAULT, OUTCOME_BYTES_MAX, OUTCOME_BYTES_MAX_DEFAULT,
+    BUNDLE_BYTES_MAX, BUNDLE_KEYS_MAX, KEY_BYTES_MAX, KEY_BYTES_MAX_DEFAULT, OUTCOME_BYTES_MAX,
+    OUTCOME_BYTES_MAX_DEFAULT,
 };
 pub use crate::lease::Lease;
 pub use crate::meta::{Meta, Status};
@@ -94,7 +97,7 @@ pub use crate::record::{OutcomeGone, Record, RecordRef};
 pub use crate::run::{Run, RunError};
 pub use crate::scan::{Scan, Scanned};
 pub use crate::scope::Scope;
-pub use crate::stats::{Maintained, NamespaceStats, RecoveryReport, Stats};
+pub use crate::stats::{FilterStats, Maintained, NamespaceStats, RecoveryReport, Stats};
 pub use crate::store::{Builder, Store};
 pub use crate::ticket::Ticket;
 pub use crate::time::{Clock, JumpPolicy, ManualClock, SystemClock, Timestamp, Ttl};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answers::{Answers, Check, Checked};
+use crate::answers::{Answers, Check, CheckAll, Checked};
 use crate::begin::Begin;
 use crate::calls::Claims;
 use crate::config::Durability;
@@ -69,7 +69,7 @@ impl Store {
 }
 
 impl Namespace {
-    fn claims(&self) -> Claims<'_> {
+    pub(crate) fn claims(&self) -> Claims<'_> {
         let (engine, durability) = (self.store.engine(), self.store.durability());
         Claims { engine, space: Some(self.number), policy: &self.policy, durability }
     }
@@ -162,6 +162,29 @@ impl Namespace {
         answers: &mut Answers,
     ) -> Result<()> {
         self.claims().check_many(items, answers)
+    }
+
+    /// As [`Store::check_and_set_all`], for the retention of the policy.
+    ///
+    /// # Errors
+    /// As there; where the namespace has no room for all keys, none is recorded.
+    pub fn check_and_set_all<K: AsRef<[u8]>, O: AsRef<[u8]>>(
+        &self,
+        items: &[(K, O)],
+    ) -> Result<CheckAll> {
+        self.claims().check_all(items, &CheckOptions::new())
+    }
+
+    /// As [`Store::check_and_set_all_with`]; what the options leave open is as the policy says.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_and_set_all_with<K: AsRef<[u8]>, O: AsRef<[u8]>>(
+        &self,
+        items: &[(K, O)],
+        options: CheckOptions,
+    ) -> Result<CheckAll> {
+        self.claims().check_all(items, &options)
     }
 
     /// As [`Store::insert`], for the retention of the policy.
@@ -328,7 +351,8 @@ impl Namespace {
 
     /// As [`Store::scan`], over the keys of this namespace.
     pub fn scan(&self, scan: Scan) -> Scanned {
-        Scanned::new(self.store.engine(), Some(self.number), scan)
+        let (engine, durability) = (self.store.engine(), self.store.durability());
+        Scanned::new(engine, durability, Some(self.number), scan)
     }
 
     /// As [`Store::run`].

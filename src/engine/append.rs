@@ -8,8 +8,10 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
 use crate::format::record::Header;
+use crate::log::lane::bundle_bytes_max;
 use crate::log::reserve::Urgent;
-use crate::log::{Draft, Log};
+use crate::log::{Draft, Log, NoBlock};
+use crate::time::Timestamp;
 use crate::version::Version;
 use crate::wheel::bucket_end;
 
@@ -43,10 +45,12 @@ impl Engine {
         let digest = draft.hash.digest(draft.outcome);
         let lane = lane_of_thread();
         let ends = bucket_end(draft.created, draft.expires);
-        match self.log.append(lane, ends, draft, digest) {
-            Ok(appended) => Ok(appended),
-            Err(_no_block) => self.append_slowly(lane, draft, digest, lifetime),
-        }
+        let appended = match self.log.append(lane, ends, draft, digest) {
+            Ok(appended) => appended,
+            Err(_no_block) => self.append_slowly(lane, draft, digest, lifetime)?,
+        };
+        self.note(appended.0, draft.hash);
+        Ok(appended)
     }
 
     /// Appends a record that room was promised for, also when there is none elsewhere.
@@ -84,6 +88,7 @@ impl Engine {
         if let Some((ends, number)) = urgent.opened {
             self.wheel.add(ends, number);
         }
+        self.note(urgent.location, draft.hash);
         Ok((urgent.location, urgent.version))
     }
 
@@ -96,27 +101,56 @@ impl Engine {
         digest: u64,
         lifetime: u64,
     ) -> Result<(Location, Version)> {
-        let appended = self.append_with_room(lane, draft, digest, lifetime);
+        let bytes = Header::record_bytes_max(draft.key.len() as u64, draft.outcome.len() as u64);
+        let times = (draft.created, draft.expires);
+        let append = |ends| self.log.append(lane, ends, draft, digest);
+        let appended = self.append_with_room(lane, times, bytes, lifetime, append);
         appended.map_err(|error| self.health.judge(error))
     }
 
-    /// Makes room in an open bucket, in a new block, in a new segment, and appends.
-    fn append_with_room(
+    /// Appends records that are there together or not at all, or one alone; where each lies, and
+    /// its version. Each comes with its digest.
+    ///
+    /// Their bucket is that of the one which expires last.
+    pub(crate) fn append_together(
+        &self,
+        drafts: &[(Draft<'_>, u64)],
+        lifetime: u64,
+    ) -> Result<Vec<(Location, Version)>> {
+        let expires = drafts.iter().map(|(draft, _)| draft.expires).max();
+        let (expires, Some((first, digest))) = (expires.unwrap_or_default(), drafts.first()) else {
+            return Ok(Vec::new());
+        };
+        let (lane, created) = (lane_of_thread(), first.created);
+        let append = |ends| match drafts {
+            [_] => self.log.append(lane, ends, first, *digest).map(|placed| vec![placed]),
+            _ => self.log.append_bundle(lane, ends, drafts),
+        };
+        if let Ok(placed) = append(bucket_end(created, expires)) {
+            return Ok(placed);
+        }
+        let bytes = bundle_bytes_max(drafts);
+        let placed = self.append_with_room(lane, (created, expires), bytes, lifetime, append);
+        placed.map_err(|error| self.health.judge(error))
+    }
+
+    /// Makes room in an open bucket, in a new block, in a new segment, and appends so many bytes
+    /// that expire then.
+    fn append_with_room<T>(
         &self,
         lane: usize,
-        draft: &Draft<'_>,
-        digest: u64,
+        (created, expires): (Timestamp, Timestamp),
+        bytes: u64,
         lifetime: u64,
-    ) -> Result<(Location, Version)> {
-        let (created, expires) = (draft.created, draft.expires);
-        let bytes = Header::record_bytes_max(draft.key.len() as u64, draft.outcome.len() as u64);
+        append: impl Fn(Timestamp) -> std::result::Result<T, NoBlock>,
+    ) -> Result<T> {
         loop {
             let ideal = bucket_end(created, expires);
             let (ends, closed) = self.wheel.admit(ideal, created, expires);
             if closed.is_some() {
                 self.log.withdraw_bucket(closed);
             }
-            if let Ok(appended) = self.log.append(lane, ends, draft, digest) {
+            if let Ok(appended) = append(ends) {
                 return Ok(appended);
             }
             if let Some(segment) = self.log.provide(lane, ends, bytes, created, lifetime)? {
@@ -127,7 +161,7 @@ impl Engine {
                 self.wake.ring();
             }
             // Another thread of the lane may use the block up first; then there is another round.
-            if let Ok(appended) = self.log.append(lane, ends, draft, digest) {
+            if let Ok(appended) = append(ends) {
                 return Ok(appended);
             }
         }

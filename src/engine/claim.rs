@@ -1,8 +1,11 @@
 //! What the calls of the lease protocol share: the full key, what is known of it, its next record.
 
+use std::borrow::Cow;
+
 use crate::engine::Engine;
 use crate::engine::append::lane_of_thread;
 use crate::engine::check::GROUP;
+use crate::engine::hold::Taken;
 use crate::engine::lookup::Lookup;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
@@ -133,7 +136,7 @@ impl Known<'_> {
 /// What a key's next record follows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Before<'a> {
-    cell: Option<Cell>,
+    pub(crate) cell: Option<Cell>,
     pub(crate) record: Option<&'a RecordView<'a>>,
     pub(crate) location: Option<Location>,
     /// The record that keeps a promise, if it is one.
@@ -214,6 +217,14 @@ fn with_payload<T>(state: Option<State>, outcome: &[u8], then: impl FnOnce(&[u8]
     then(&[&state[..], outcome].concat())
 }
 
+/// The state's bytes and the outcome behind them, of a record that is not written at once.
+pub(crate) fn payload<'a>(next: &Next<'a>) -> Cow<'a, [u8]> {
+    match next.state {
+        Some(state) => Cow::Owned([&state.encode()[..], next.outcome].concat()),
+        None => Cow::Borrowed(next.outcome),
+    }
+}
+
 impl Engine {
     /// Checks and hashes a key, and hands it over with the prefix of its namespace.
     pub(crate) fn with_key<T>(
@@ -283,11 +294,11 @@ impl Engine {
         }
     }
 
-    /// When the key's namespace was made or, outside of any, the store: of requests before that
-    /// nothing is known.
+    /// When the key's namespace was made or, outside of any, the store; or when a salvage gave up
+    /// records, if that was later. Of requests before that nothing is known for certain.
     pub(crate) fn born(&self, full: FullKey<'_>) -> Timestamp {
         let space = full.space().and_then(|number| self.log.space_created(number));
-        space.unwrap_or(self.created)
+        space.map_or(self.remembers_from, |made| made.max(self.remembers_from))
     }
 
     /// The number of the namespace with this name, which is made where there is none yet.
@@ -366,17 +377,29 @@ impl Engine {
             Some(cell) => stripe.replace(cell, full.hash, location),
             None => stripe.place(full.hash, location),
         }
+        self.settle_next(full, before, next, location, &taken);
+        Ok(version)
+    }
+
+    /// Counts what has changed with a key's next record, to which its slot leads by now.
+    pub(crate) fn settle_next(
+        &self,
+        full: FullKey<'_>,
+        before: &Before<'_>,
+        next: &Next<'_>,
+        location: Location,
+        taken: &Taken,
+    ) {
         self.count_waste(before);
         if let Found::Record(view) = self.log.view(location) {
             if next.kind == Kind::Removed {
                 self.log.waste.add_removals(location.chunk(), view.header.record_bytes());
             }
-            self.settle_held(&taken, before, location, &view);
+            self.settle_held(taken, before, location, &view);
         }
         if next.kind != Kind::Removed && before.is_expired(next.now) {
             self.count(full, |counters| &counters.expired);
         }
-        Ok(version)
     }
 
     /// Appends the record; one of a lease with its promise, and one that follows it without.
@@ -402,10 +425,16 @@ impl Engine {
         if started {
             self.log.reserve.attach(appended.0, promised);
         }
-        if let Some(kept) = before.promise {
-            self.log.reserve.detach(lane, kept, promised);
-        }
+        self.end_promise(full.bytes, before);
         Ok(appended)
+    }
+
+    /// Ends the promise that a key's record keeps, once another one follows it.
+    pub(crate) fn end_promise(&self, key: &[u8], before: &Before<'_>) {
+        if let Some(kept) = before.promise {
+            let promised = promised_bytes(key.len() as u64);
+            self.log.reserve.detach(lane_of_thread(), kept, promised);
+        }
     }
 
     /// Counts a record that was found and is superseded by a check, and ends the promise that it
@@ -413,9 +442,7 @@ impl Engine {
     pub(crate) fn supersede(&self, lookup: &Lookup<'_>, key: &[u8]) {
         let before = Before::of(lookup);
         self.count_waste(&before);
-        if let Some(kept) = before.promise {
-            self.log.reserve.detach(lane_of_thread(), kept, promised_bytes(key.len() as u64));
-        }
+        self.end_promise(key, &before);
     }
 
     /// Counts the record that a slot no longer leads to. The stripe is locked.

@@ -281,6 +281,7 @@ impl Engine {
         }
         let copied = copied?;
         self.move_held(&view, location, copied.location);
+        self.note(copied.location, hash);
         if copied.begun {
             self.wheel.add(copied.segment.ends, copied.segment.number);
         }

@@ -18,18 +18,18 @@ use crate::sys::memory_disk::Fault;
 use crate::version::Version;
 
 /// What is known of a key, whole.
-type Picture = Option<(Meta, Option<Vec<u8>>)>;
+pub(crate) type Picture = Option<(Meta, Option<Vec<u8>>)>;
 
-fn insert(engine: &Engine, key: &str, outcome: &[u8], lifetime: u64) -> bool {
+pub(crate) fn insert(engine: &Engine, key: &str, outcome: &[u8], lifetime: u64) -> bool {
     !engine.check_and_set(key.as_bytes(), outcome, lifetime, &mut Ignore).unwrap()
 }
 
-fn remove(engine: &Engine, key: &str) -> bool {
+pub(crate) fn remove(engine: &Engine, key: &str) -> bool {
     let now = engine.clock.now();
     engine.with_key(None, key.as_bytes(), |full| engine.remove(full, None, now)).unwrap()
 }
 
-fn begin(engine: &Engine, key: &str) -> Option<Version> {
+pub(crate) fn begin(engine: &Engine, key: &str) -> Option<Version> {
     let options = BeginOptions::new().fingerprint(Fingerprint::of(key.as_bytes()));
     let terms = Policy::DEFAULT.terms(&options, NEVER).unwrap();
     let now = engine.clock.now();
@@ -40,7 +40,7 @@ fn begin(engine: &Engine, key: &str) -> Option<Version> {
     }
 }
 
-fn end(engine: &Engine, key: &str, token: Version, ending: Ending<'_>) {
+pub(crate) fn end(engine: &Engine, key: &str, token: Version, ending: Ending<'_>) {
     let now = engine.clock.now();
     let end = |full: crate::engine::claim::FullKey<'_>| engine.finish(full, token, ending, now);
     engine.with_key(None, key.as_bytes(), end).unwrap();
@@ -53,7 +53,7 @@ fn picture(engine: &Engine, key: &str) -> Picture {
     Some((meta, found.map(|record| record.outcome().to_vec())))
 }
 
-fn pictures(engine: &Engine, keys: &[String]) -> Vec<Picture> {
+pub(crate) fn pictures(engine: &Engine, keys: &[String]) -> Vec<Picture> {
     keys.iter().map(|key| picture(engine, key)).collect()
 }
 
@@ -62,7 +62,7 @@ fn maintain(engine: &Engine) {
 }
 
 /// Seals all that was written so far, without compacting anything.
-fn seal(engine: &Engine) {
+pub(crate) fn seal(engine: &Engine) {
     engine.log.withdraw_bucket(None);
     while let Some(segment) = engine.log.sealable() {
         engine.log.seal(&segment, engine.hasher(), engine.clock.now()).unwrap();
@@ -70,7 +70,7 @@ fn seal(engine: &Engine) {
 }
 
 /// Compacts the sealed segments that `chosen` accepts, whether it pays or not.
-fn compact(engine: &Engine, mut chosen: impl FnMut(u64) -> bool) {
+pub(crate) fn compact(engine: &Engine, mut chosen: impl FnMut(u64) -> bool) {
     let sealed = engine.log.sealed().into_iter().filter(|segment| chosen(segment.number));
     engine.compactor.lock().chosen = sealed.collect();
     loop {
@@ -243,10 +243,8 @@ fn a_tombstone_stays_while_the_record_after_it_ends_sooner_than_what_it_kills() 
     }
 }
 
-/// marin-community/marin#4881, #4889, Basekick-Labs/arc#157, #163: a crash between publishing what
-/// was merged and deleting its sources, and both counted afterwards.
-/// marin#4881, #4889, Basekick-Labs/arc#157, #163: after a crash between the merged file and the
-/// removal of its sources both were loaded.
+/// marin-community/marin#4881, #4889, Basekick-Labs/arc#157, #163: after a crash between publishing
+/// what was merged and removing its sources, both were loaded.
 #[test]
 fn a_cut_at_any_step_of_compaction_leaves_every_key_as_it_was() {
     let bench = Bench::with(|_| ());

@@ -42,11 +42,20 @@ impl<'a> Ending<'a> {
 
 /// An ending, and when.
 #[derive(Clone, Copy, Debug)]
-struct Ends<'a> {
-    ending: Ending<'a>,
+pub(crate) struct Ends<'a> {
+    pub(crate) ending: Ending<'a>,
     /// What is kept of an outcome that is too long.
-    mark: Option<&'a Mark>,
-    now: Timestamp,
+    pub(crate) mark: Option<&'a Mark>,
+    pub(crate) now: Timestamp,
+}
+
+/// The record that an ending is to write, and what it counts as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended<'a> {
+    pub(crate) next: Next<'a>,
+    state: State,
+    deadline: Timestamp,
+    counter: fn(&Counters) -> &AtomicU64,
 }
 
 /// What was recorded.
@@ -118,7 +127,7 @@ impl Engine {
     }
 
     /// Lets a key that was begun so be recorded without an outcome that is too long.
-    fn admit_mark<'m>(
+    pub(crate) fn admit_mark<'m>(
         &self,
         known: &Known<'_>,
         ending: Ending<'_>,
@@ -138,51 +147,25 @@ impl Engine {
         stripe: &mut StripeGuard<'_>,
         full: FullKey<'_>,
         (before, known): (&Before<'_>, &Known<'_>),
-        Ends { ending, mark, now }: Ends<'_>,
+        ends: Ends<'_>,
     ) -> Result<Written> {
         // What neither ends the work nor says how far it is leaves the point where it was.
-        let point = match ending {
+        let point = match ends.ending {
             Ending::Release(_) | Ending::Renew(_) => known.point(),
             _ => Vec::new(),
         };
-        let (kind, outcome, deadline, counter): (_, _, _, fn(&Counters) -> &AtomicU64) =
-            match ending {
-                Ending::Complete(outcome) => {
-                    (Kind::Completed, outcome, Timestamp::default(), |counters| &counters.completed)
-                }
-                Ending::Fail(outcome) => {
-                    (Kind::Failed, outcome, Timestamp::default(), |counters| &counters.failed)
-                }
-                Ending::Release(after) => {
-                    (Kind::Released, &point[..], expiry(now, after), |counters| &counters.released)
-                }
-                Ending::Renew(lease) => {
-                    (Kind::Started, &point[..], expiry(now, lease), |counters| &counters.renewed)
-                }
-                Ending::Checkpoint(lease, point) => {
-                    (Kind::Started, point, expiry(now, lease), |counters| &counters.renewed)
-                }
-            };
-        let (outcome, mark_only) = (mark.map_or(outcome, |mark| &mark[..]), mark.is_some());
-        let state = State { deadline, token: Some(known.version()), mark_only, ..known.state };
-        // At least as long as the record it follows, which would count again otherwise.
-        let floor = known.view.header.expires.max(deadline);
-        let retention = known.state.retention_ms;
-        let expires = state.expires(now).max(floor);
-        let room = Room::default();
-        let lifetime_ms = state.anchor.lifetime_ms(retention);
-        let next = Next { kind, state: Some(state), outcome, now, expires, lifetime_ms, room };
+        let Ended { next, state, deadline, counter } = ended(known, ends, &point);
         let version = self.write_next(stripe, full, before, &next)?;
         self.count(full, counter);
         let meta = RecordMeta {
             version,
-            created: now,
-            expires,
+            created: next.now,
+            expires: next.expires,
             first_seen: state.first_seen,
             attempts: state.attempts,
-            failed: kind == Kind::Failed,
+            failed: next.kind == Kind::Failed,
             has_fingerprint: state.fingerprint.is_some(),
-            gone: mark_only,
+            gone: state.mark_only,
         };
         Ok(Written { meta, deadline })
     }
@@ -190,8 +173,42 @@ impl Engine {
     /// What is known of the key.
     pub(crate) fn peek(&self, full: FullKey<'_>, now: Timestamp) -> Result<Option<Meta>> {
         self.health.check_readable()?;
+        if self.is_unseen(full.hash) {
+            return Ok(None);
+        }
         let stripe = self.index.lock(full.hash);
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
         Ok(self.known(&lookup, now)?.map(|known| known.meta()))
     }
+}
+
+/// The record that ends or renews the lease which `known` is of; `point` is where its work stands.
+pub(crate) fn ended<'a>(known: &Known<'_>, ends: Ends<'a>, point: &'a [u8]) -> Ended<'a> {
+    let Ends { ending, mark, now } = ends;
+    let (kind, outcome, deadline, counter): (_, _, _, fn(&Counters) -> &AtomicU64) = match ending {
+        Ending::Complete(outcome) => {
+            (Kind::Completed, outcome, Timestamp::default(), |counters| &counters.completed)
+        }
+        Ending::Fail(outcome) => {
+            (Kind::Failed, outcome, Timestamp::default(), |counters| &counters.failed)
+        }
+        Ending::Release(after) => {
+            (Kind::Released, point, expiry(now, after), |counters| &counters.released)
+        }
+        Ending::Renew(lease) => {
+            (Kind::Started, point, expiry(now, lease), |counters| &counters.renewed)
+        }
+        Ending::Checkpoint(lease, point) => {
+            (Kind::Started, point, expiry(now, lease), |counters| &counters.renewed)
+        }
+    };
+    let (outcome, mark_only) = (mark.map_or(outcome, |mark| &mark[..]), mark.is_some());
+    let state = State { deadline, token: Some(known.version()), mark_only, ..known.state };
+    // At least as long as the record it follows, which would count again otherwise.
+    let floor = known.view.header.expires.max(deadline);
+    let expires = state.expires(now).max(floor);
+    let lifetime_ms = state.anchor.lifetime_ms(known.state.retention_ms);
+    let room = Room::default();
+    let next = Next { kind, state: Some(state), outcome, now, expires, lifetime_ms, room };
+    Ended { next, state, deadline, counter }
 }

@@ -11,6 +11,7 @@ use crate::format::state::STATE_BYTES;
 use crate::log::Found;
 use crate::log::holdings::Held;
 use crate::log::view::RecordView;
+use crate::policy::Room;
 
 /// What a key holds in its namespace before its next record, and what was taken for that.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,19 +31,18 @@ impl Engine {
         before: &Before<'_>,
         next: &Next<'_>,
     ) -> Result<Taken> {
-        let Some(space) = full.space() else { return Ok(Taken::default()) };
-        let held = before.record.map_or(Held::NONE, |view| Held::by(&view.header));
-        if held != Held::NONE || next.kind == Kind::Removed {
-            return Ok(Taken { space, before: held, most: Held::NONE });
+        let taken = to_take(full, before, next);
+        self.take_in(taken.space, taken.most, next.room)?;
+        Ok(taken)
+    }
+
+    /// Takes room in a namespace for keys that are new there, for all of them or for none.
+    pub(crate) fn take_in(&self, space: u32, most: Held, room: Room) -> Result<()> {
+        if most == Held::NONE {
+            return Ok(());
         }
-        let state = if next.state.is_some() { STATE_BYTES } else { 0 };
-        let lengths = (full.bytes.len() as u64, (state + next.outcome.len()) as u64);
-        let most = Held::at_most(next.kind, lengths.0, lengths.1);
-        self.log
-            .holdings
-            .take(space, most, next.room)
-            .inspect_err(|_| self.count_in_space(space, |counters| &counters.refused))?;
-        Ok(Taken { space, before: held, most })
+        let taken = self.log.holdings.take(space, most, room);
+        taken.inspect_err(|_| self.count_in_space(space, |counters| &counters.refused))
     }
 
     /// Counts what the key's new record holds in place of what was taken for it or held before.
@@ -73,4 +73,16 @@ impl Engine {
         self.log.holdings.put(space, to.chunk(), after);
         self.log.holdings.replace(space, before, after);
     }
+}
+
+/// What has to be taken for a key's next record.
+pub(crate) fn to_take(full: FullKey<'_>, before: &Before<'_>, next: &Next<'_>) -> Taken {
+    let Some(space) = full.space() else { return Taken::default() };
+    let held = before.record.map_or(Held::NONE, |view| Held::by(&view.header));
+    if held != Held::NONE || next.kind == Kind::Removed {
+        return Taken { space, before: held, most: Held::NONE };
+    }
+    let state = if next.state.is_some() { STATE_BYTES } else { 0 };
+    let lengths = (full.bytes.len() as u64, (state + next.outcome.len()) as u64);
+    Taken { space, before: held, most: Held::at_most(next.kind, lengths.0, lengths.1) }
 }

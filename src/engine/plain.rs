@@ -6,6 +6,7 @@
 use crate::engine::Engine;
 use crate::engine::begin::refuse_stale;
 use crate::engine::claim::{Before, FullKey, Next, admit_check};
+use crate::engine::lookup::Lookup;
 use crate::engine::seen::Seen;
 use crate::error::Result;
 use crate::format::record::Kind;
@@ -32,7 +33,7 @@ impl Engine {
         let mut stripe = self.index.lock(full.hash);
         self.health.check_writable()?;
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
-        let Kept { retention_ms, anchor, outcome_ms, sent_at, room, .. } = kept;
+        let Kept { retention_ms, anchor, .. } = kept;
         let known = self.known(&lookup, now)?;
         if let Some(known) = known.as_ref().filter(|known| known.status.is_final()) {
             let seen = Seen { anchor, retention_ms, now };
@@ -43,7 +44,29 @@ impl Engine {
             self.count(full, |counters| &counters.duplicate);
             return Ok(answer);
         }
-        if known.is_none() {
+        let next = self.next_new(full, &lookup, (outcome, mark.as_ref()), kept, now)?;
+        self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
+        drop(stripe);
+        self.waiters.wake(full.hash);
+        self.count(full, |counters| &counters.new);
+        Ok(receive.nothing())
+    }
+
+    /// The first record of a key whose outcome does not stand.
+    ///
+    /// # Errors
+    /// What a check answers of a key that is in progress, whose effect is unknown, or that may have
+    /// been forgotten.
+    pub(crate) fn next_new<'a>(
+        &self,
+        full: FullKey<'_>,
+        lookup: &Lookup<'_>,
+        (outcome, mark): (&'a [u8], Option<&'a Mark>),
+        kept: Kept,
+        now: Timestamp,
+    ) -> Result<Next<'a>> {
+        let Kept { retention_ms, anchor, outcome_ms, sent_at, room, .. } = kept;
+        if self.known(lookup, now)?.is_none() {
             refuse_stale(sent_at, self.born(full), retention_ms, now)?;
         }
         let lifetime_ms = anchor.lifetime_ms(retention_ms);
@@ -54,13 +77,8 @@ impl Engine {
         let mark_only = mark.is_some();
         let state = State { outcome_ms, mark_only, ..State::of_unleased(now) };
         let state = state.outcome_ends().then_some(state);
-        let (kind, outcome) = (Kind::Completed, mark.as_ref().map_or(outcome, |mark| &mark[..]));
-        let next = Next { kind, state, outcome, now, expires, lifetime_ms, room };
-        self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
-        drop(stripe);
-        self.waiters.wake(full.hash);
-        self.count(full, |counters| &counters.new);
-        Ok(receive.nothing())
+        let (kind, outcome) = (Kind::Completed, mark.map_or(outcome, |mark| &mark[..]));
+        Ok(Next { kind, state, outcome, now, expires, lifetime_ms, room })
     }
 
     /// What is kept of an outcome that is longer than the store takes.
@@ -77,6 +95,9 @@ impl Engine {
         receive: &mut R,
     ) -> Result<R::Answer> {
         self.health.check_readable()?;
+        if self.is_unseen(full.hash) {
+            return Ok(receive.nothing());
+        }
         let stripe = self.index.lock(full.hash);
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
         let answer = lookup.hand_over_live(now, receive);

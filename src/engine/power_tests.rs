@@ -40,6 +40,8 @@ enum Step {
     Check,
     /// A record of key `b` that reaches over several pages.
     CheckLong,
+    /// One that takes blocks of its own.
+    CheckHuge,
     Remove,
     Begin,
     Complete,
@@ -102,8 +104,8 @@ impl Promise {
     }
 }
 
-fn long() -> Vec<u8> {
-    (0..9000_u32).map(|i| i.to_le_bytes()[0] | 1).collect()
+fn long(length: u32) -> Vec<u8> {
+    (0..length).map(|i| i.to_le_bytes()[0] | 1).collect()
 }
 
 /// A workload under way.
@@ -126,7 +128,8 @@ impl Run {
         let now = self.engine.clock.now();
         match step {
             Step::Check => self.check("a", b"short".to_vec()),
-            Step::CheckLong => self.check("b", long()),
+            Step::CheckLong => self.check("b", long(9_000)),
+            Step::CheckHuge => self.check("b", long(150_000)),
             Step::Remove => {
                 self.promise.lock().expect("a", None);
                 self.full("a", |full| self.engine.remove(full, None, now));
@@ -416,6 +419,20 @@ fn recovery_cut_short_twice_keeps_the_promise() {
         }
     }
     report(&format!("openings cut short twice after {} lives: {}", lives.len(), trial.said()));
+}
+
+#[test]
+fn a_record_over_several_blocks_may_be_torn_anywhere() {
+    let mut trial = Trial::new(13);
+    trial.most = 200;
+    for level in [Durability::Process, Durability::Synced] {
+        let lives =
+            [&[Step::CheckHuge, Step::Check][..], &[Step::Check, Step::Sync, Step::CheckHuge]];
+        for steps in lives {
+            try_workload(&mut trial, level, steps, 0);
+        }
+    }
+    assert!(trial.images > 100, "{}", trial.images);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! removed record could be found again by a restart, so can its removal, with a higher version.
 
 use crate::engine::Engine;
-use crate::engine::claim::{Before, FullKey, Next};
+use crate::engine::claim::{Before, FullKey, Known, Next};
 use crate::error::Result;
 use crate::format::record::Kind;
 use crate::policy::Room;
@@ -21,8 +21,12 @@ impl Engine {
         expected: Option<Version>,
         now: Timestamp,
     ) -> Result<bool> {
+        self.health.check_writable()?;
+        if self.is_unseen(full.hash) {
+            return Ok(false);
+        }
         let mut stripe = self.index.lock(full.hash);
-        // Under the lock, as close() waits for the stripes and then for nobody.
+        // Again under the lock, as close() waits for the stripes and then for nobody.
         self.health.check_writable()?;
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
         let Some(known) = self.known(&lookup, now)? else {
@@ -31,20 +35,24 @@ impl Engine {
         if expected.is_some_and(|version| version != known.version()) {
             return Ok(false);
         }
-        let header = &known.view.header;
-        let next = Next {
-            kind: Kind::Removed,
-            state: None,
-            outcome: &[],
-            now,
-            expires: header.expires,
-            lifetime_ms: self.lifetime(),
-            room: Room::default(),
-        };
+        let next = self.next_removed(&known, now);
         self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);
         self.waiters.wake(full.hash);
         self.count(full, |counters| &counters.removed);
         Ok(true)
+    }
+
+    /// The record that removes what is known of a key.
+    pub(crate) fn next_removed(&self, known: &Known<'_>, now: Timestamp) -> Next<'static> {
+        Next {
+            kind: Kind::Removed,
+            state: None,
+            outcome: &[],
+            now,
+            expires: known.view.header.expires,
+            lifetime_ms: self.lifetime(),
+            room: Room::default(),
+        }
     }
 }

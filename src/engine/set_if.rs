@@ -35,29 +35,9 @@ impl Engine {
         self.health.check_writable()?;
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
         let known = self.known(&lookup, now)?;
-        if !is_as_expected(known.as_ref(), expected) {
+        let terms = (lifetime_ms, kept);
+        let Some(next) = next_if(known.as_ref(), expected, outcome, terms, now) else {
             return Ok(None);
-        }
-        let lifetime = lifetime_ms.unwrap_or(kept.retention_ms);
-        let expires = match (&known, lifetime_ms) {
-            (Some(known), None) => known.view.header.expires,
-            // At least as long as the record it follows, which would count again otherwise.
-            (Some(known), Some(_)) => expiry(now, lifetime).max(known.view.header.expires),
-            (None, _) => expiry(now, lifetime),
-        };
-        let new = || State { outcome_ms: kept.outcome_ms, ..State::of_unleased(now) };
-        let state = match &known {
-            Some(known) => known.view.state().map(|state| State { mark_only: false, ..state }),
-            None => Some(new()).filter(State::outcome_ends),
-        };
-        let next = Next {
-            kind: Kind::Completed,
-            state,
-            outcome,
-            now,
-            expires,
-            lifetime_ms: lifetime,
-            room: kept.room,
         };
         let version = self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
         drop(stripe);
@@ -73,4 +53,31 @@ fn is_as_expected(known: Option<&Known<'_>>, expected: Option<Version>) -> bool 
         (Some(known), Some(version)) => known.status.is_final() && known.version() == version,
         _ => false,
     }
+}
+
+/// The record that sets the outcome; `None` if the key is not as expected.
+pub(crate) fn next_if<'a>(
+    known: Option<&Known<'_>>,
+    expected: Option<Version>,
+    outcome: &'a [u8],
+    (lifetime_ms, kept): (Option<u64>, Kept),
+    now: Timestamp,
+) -> Option<Next<'a>> {
+    if !is_as_expected(known, expected) {
+        return None;
+    }
+    let lifetime = lifetime_ms.unwrap_or(kept.retention_ms);
+    let expires = match (known, lifetime_ms) {
+        (Some(known), None) => known.view.header.expires,
+        // At least as long as the record it follows, which would count again otherwise.
+        (Some(known), Some(_)) => expiry(now, lifetime).max(known.view.header.expires),
+        (None, _) => expiry(now, lifetime),
+    };
+    let new = || State { outcome_ms: kept.outcome_ms, ..State::of_unleased(now) };
+    let state = match known {
+        Some(known) => known.view.state().map(|state| State { mark_only: false, ..state }),
+        None => Some(new()).filter(State::outcome_ends),
+    };
+    let (kind, lifetime_ms, room) = (Kind::Completed, lifetime, kept.room);
+    Some(Next { kind, state, outcome, now, expires, lifetime_ms, room })
 }

@@ -23,12 +23,12 @@ use crate::record::RecordMeta;
 use crate::time::{Timestamp, expiry};
 use crate::version::Version;
 
-const PRESENT: u64 = 0x80;
+pub(super) const PRESENT: u64 = 0x80;
 const WIDE: u64 = 0x40;
-const MARKS_MASK: u64 = 0x30;
-const KIND_MASK: u64 = 0x0f;
+const MARKS_MASK: u64 = 0x38;
+const KIND_MASK: u64 = 0x07;
 
-const FLAGS_SHIFT: u32 = 48;
+pub(super) const FLAGS_SHIFT: u32 = 48;
 const KEY_LEN_SHIFT: u32 = 56;
 const DELTA_MAX: u64 = (1 << 24) - 1;
 
@@ -89,9 +89,16 @@ impl Marks {
     pub(crate) const NAMESPACED: Self = Self(0x10);
     /// The outcome is preceded by a [`State`](crate::format::state::State).
     pub(crate) const STATE: Self = Self(0x20);
+    /// The record counts only together with the others of its
+    /// [bundle](crate::format::bundle::BundleHeader).
+    pub(crate) const MEMBER: Self = Self(0x08);
 
     pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    pub(crate) const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     #[inline]
@@ -114,7 +121,7 @@ pub(crate) struct Common {
 impl Common {
     /// The seed of a record at `offset` of the segment.
     #[inline]
-    fn seed_at(&self, offset: u64) -> u64 {
+    pub(super) fn seed_at(&self, offset: u64) -> u64 {
         self.seed.wrapping_add(offset.wrapping_mul(SPREAD))
     }
 }
@@ -328,8 +335,8 @@ const fn low_32(word: u64) -> u32 {
     word as u32
 }
 
-const PAYLOAD_CHECK_MASK: u64 = 0xffff_ffff;
-const HEADER_CHECK_MASK: u64 = 0xffff << 32;
+pub(super) const PAYLOAD_CHECK_MASK: u64 = 0xffff_ffff;
+pub(super) const HEADER_CHECK_MASK: u64 = 0xffff << 32;
 
 /// Both checks of a header.
 fn checks(commit: u64, words: &HeaderWords, seed: u64, digest: u64) -> u64 {
@@ -339,7 +346,7 @@ fn checks(commit: u64, words: &HeaderWords, seed: u64, digest: u64) -> u64 {
 
 /// Hash of a compact header without its checks.
 #[inline]
-fn compact_hash(commit: u64, word: u64, seed: u64) -> u64 {
+pub(super) fn compact_hash(commit: u64, word: u64, seed: u64) -> u64 {
     let bytes = u128::from(commit >> FLAGS_SHIFT) | u128::from(word) << 64;
     xxh3_64_with_seed(&bytes.to_le_bytes(), seed)
 }
@@ -360,13 +367,13 @@ fn header_hash(commit: u64, words: &HeaderWords, seed: u64) -> u64 {
 }
 
 #[inline]
-const fn header_check(hash: u64) -> u64 {
+pub(super) const fn header_check(hash: u64) -> u64 {
     hash >> 48 << 32
 }
 
 /// Mixes two well-spread hashes, so that a change of either changes the result.
 #[inline]
-const fn payload_check(hash: u64, digest: u64) -> u64 {
+pub(super) const fn payload_check(hash: u64, digest: u64) -> u64 {
     (hash ^ digest.rotate_left(29)).wrapping_mul(SPREAD) >> 32
 }
 
@@ -416,8 +423,9 @@ mod tests {
     fn every_kind_and_every_mark_comes_back() {
         let kinds = [Kind::Completed, Kind::Removed, Kind::Started, Kind::Failed, Kind::Released];
         let both = Marks::NAMESPACED.and(Marks::STATE);
+        let all = both.and(Marks::MEMBER);
         for kind in kinds {
-            for marks in [Marks::NONE, Marks::NAMESPACED, Marks::STATE, both] {
+            for marks in [Marks::NONE, Marks::NAMESPACED, Marks::STATE, Marks::MEMBER, both, all] {
                 let header = Header { kind, ..header(16, 64, 1001, 5_001, 65_001) }.marked(marks);
                 let words = header.encode(&COMMON, 4160, 1);
                 assert_eq!(Header::decode(&words, &COMMON, 4160), Some(header));

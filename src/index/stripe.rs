@@ -153,7 +153,49 @@ impl<'a> StripeGuard<'a> {
         if self.counts.held >= self.counts.granted {
             self.ask_for_more(&is_dead)?;
         }
-        if self.counts.left > 0 { Ok(()) } else { self.make_room(is_dead) }
+        if self.counts.left > 0 { Ok(()) } else { self.make_room(1, is_dead) }
+    }
+
+    /// As [`reserve`](Self::reserve), for `new` keys, of `all` that slots will be set for: those
+    /// that have a slot may have lost it by then, if it was dead.
+    pub(crate) fn reserve_many(
+        &mut self,
+        new: u32,
+        all: u32,
+        is_dead: impl Fn(Location) -> bool,
+    ) -> Result<()> {
+        // Room first: to make it gives back what was granted and is not used.
+        if self.counts.left < all {
+            self.make_room(all, &is_dead)?;
+        }
+        while self.counts.granted.saturating_sub(self.counts.held) < new {
+            self.ask_for_many(new, &is_dead)?;
+        }
+        Ok(())
+    }
+
+    /// Lets other stripes have what was granted for keys that were not placed after all.
+    pub(crate) fn give_up(&mut self) {
+        self.give_back();
+    }
+
+    /// Lets no search without the lock hold until [`show`](Self::show): several slots change, here
+    /// and in other stripes, and who sees one changed is to see all.
+    ///
+    /// In between the stripe is not laid out anew: [`reserve_many`](Self::reserve_many) comes
+    /// before.
+    pub(crate) fn hide(&mut self) {
+        let sequence = self.stripe.sequence.load(Ordering::Relaxed);
+        debug_assert!(sequence.is_multiple_of(2));
+        self.stripe.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        // A search that sees any slot that is set from here on sees this, or a later sequence.
+        fence(Ordering::Release);
+    }
+
+    /// Ends what [`hide`](Self::hide) began; every stripe's slots are set by now.
+    pub(crate) fn show(&mut self) {
+        let sequence = self.stripe.sequence.load(Ordering::Relaxed);
+        self.stripe.sequence.store(sequence.wrapping_add(1), Ordering::Release);
     }
 
     /// As [`reserve`](Self::reserve), for a key that is known already, whatever the limit is now.
@@ -161,7 +203,7 @@ impl<'a> StripeGuard<'a> {
         if self.counts.held >= self.counts.granted {
             self.counts.granted += self.index.credit.take_beyond();
         }
-        if self.counts.left > 0 { Ok(()) } else { self.make_room(|_| false) }
+        if self.counts.left > 0 { Ok(()) } else { self.make_room(1, |_| false) }
     }
 
     /// Gets leave for one more key, if need be for the room of a dead one.
@@ -173,6 +215,17 @@ impl<'a> StripeGuard<'a> {
         }
         self.sweep(is_dead);
         let refused = self.counts.held >= self.counts.granted;
+        if refused { Err(Error::Full { what: "max_keys" }) } else { Ok(()) }
+    }
+
+    /// As [`ask_for_more`](Self::ask_for_more); an error where `new` keys have no leave after that.
+    fn ask_for_many(&mut self, new: u32, is_dead: impl Fn(Location) -> bool) -> Result<()> {
+        if let Some(share) = self.index.credit.take() {
+            self.counts.granted += share;
+            return Ok(());
+        }
+        self.free_dead(is_dead);
+        let refused = self.counts.granted.saturating_sub(self.counts.held) < new;
         if refused { Err(Error::Full { what: "max_keys" }) } else { Ok(()) }
     }
 
@@ -219,8 +272,15 @@ impl<'a> StripeGuard<'a> {
         }
     }
 
-    /// Frees every slot whose location is dead; returns how many.
+    /// Frees every slot whose location is dead, and lets other stripes have what that gives;
+    /// returns how many.
     pub(crate) fn sweep(&mut self, is_dead: impl Fn(Location) -> bool) -> u64 {
+        let swept = self.free_dead(is_dead);
+        self.give_back();
+        swept
+    }
+
+    fn free_dead(&mut self, is_dead: impl Fn(Location) -> bool) -> u64 {
         let mut swept = 0;
         for number in 0..self.shape().lines() {
             let Some(line) = self.line(number) else { break };
@@ -239,15 +299,19 @@ impl<'a> StripeGuard<'a> {
         if swept > 0 {
             self.changed();
         }
-        self.give_back();
         swept
     }
 
     /// Visits every location that a slot leads to.
     pub(crate) fn each(&self, mut visit: impl FnMut(Location)) {
-        for line in self.blocks().flatten() {
-            for location in line.0.iter().filter_map(|cell| Slot::load(cell).location()) {
-                visit(location);
+        self.each_tagged(|_, location| visit(location));
+    }
+
+    /// Visits every slot that leads to a location.
+    pub(crate) fn each_tagged(&self, mut visit: impl FnMut(Tag, Location)) {
+        for slot in self.blocks().flatten().flat_map(|line| line.0.iter().map(Slot::load)) {
+            if let Some(location) = slot.location() {
+                visit(slot.tag(), location);
             }
         }
     }
@@ -289,19 +353,20 @@ impl<'a> StripeGuard<'a> {
         self.index.line(self.shape().line(self.shape().sizes(), number)?)
     }
 
-    /// Lays the stripe out anew without its free and dead slots, larger if they were few.
+    /// Lays the stripe out anew without its free and dead slots, larger if they were few, so that
+    /// so many more can be placed.
     #[cold]
-    fn make_room(&mut self, is_dead: impl Fn(Location) -> bool) -> Result<()> {
+    fn make_room(&mut self, more: u32, is_dead: impl Fn(Location) -> bool) -> Result<()> {
         let sequence = self.stripe.sequence.load(Ordering::Relaxed);
         self.stripe.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
         // A search that sees any of what follows sees an odd sequence, or a later one.
         fence(Ordering::Release);
-        let result = self.move_slots(is_dead);
+        let result = self.move_slots(more, is_dead);
         self.stripe.sequence.store(sequence.wrapping_add(2), Ordering::Release);
         result
     }
 
-    fn move_slots(&mut self, is_dead: impl Fn(Location) -> bool) -> Result<()> {
+    fn move_slots(&mut self, more: u32, is_dead: impl Fn(Location) -> bool) -> Result<()> {
         MOVING.with(|moving| {
             let moving = &mut *moving.borrow_mut();
             // One more, as every slot is first written and then counted or not.
@@ -320,11 +385,14 @@ impl<'a> StripeGuard<'a> {
                 }
             }
             moving.slots.truncate(kept);
-            if kept as u64 + kept as u64 / 16 + 1 > self.capacity() {
-                self.grow()?;
+            let spare = (kept as u64 / 16 + 1).max(u64::from(more));
+            let mut grown = Ok(());
+            while grown.is_ok() && kept as u64 + spare > self.capacity() {
+                grown = self.grow();
             }
+            // Also where it has not grown enough: after the first step the lines hold nothing.
             self.lay_out(moving);
-            Ok(())
+            grown
         })
     }
 

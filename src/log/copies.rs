@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::layout::{BLOCK_BYTES, HEAD_BYTES};
 use crate::format::location::Location;
-use crate::format::record::Header;
+use crate::format::record::{Header, Marks};
 use crate::key::KeyHash;
 use crate::log::lane::{Cursor, Lane};
 use crate::log::segment::{Segment, Written};
@@ -65,7 +65,8 @@ impl Log {
         let header = &view.header;
         let draft = Draft {
             kind: header.kind,
-            marks: header.marks,
+            // A copy stands alone: what it was written with is on stable storage by now.
+            marks: header.marks.without(Marks::MEMBER),
             key: view.copy_key(&mut key),
             outcome: view.copy_payload(&mut outcome),
             hash,
@@ -107,7 +108,11 @@ impl Log {
         let needed = (u64::from(span) * BLOCK_BYTES).max(source.bytes_left + BLOCK_BYTES);
         let needed = needed + HEAD_BYTES;
         let bytes = self.catalog.lock().copies_bytes(needed, u64::from(span) * BLOCK_BYTES)?;
-        let prepared = self.prepare(bytes, now)?;
+        let mut prepared = self.prepare(bytes, now);
+        if matches!(prepared, Err(Error::Full { .. })) && self.give_up_spares(now)? {
+            prepared = self.prepare(bytes, now);
+        }
+        let prepared = prepared?;
         let from = source.segment;
         let (version, created) = (from.common.version, Timestamp::from_millis(from.common.created));
         let (ends, lifetime) = (from.ends, from.common.lifetime);

@@ -2,11 +2,12 @@
 //!
 //! A record is copied while its lane is held, header last, so within a block every acknowledged
 //! record is preceded only by complete ones, and the end of the process leaves at most one torn
-//! record a block.
+//! record, or bundle of records, a block.
 
 use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+use crate::format::bundle::{BUNDLE_HEADER_BYTES, BundleHeader, MembersDigest};
 use crate::format::layout::{BLOCK_BYTES, BLOCK_HEADER_BYTES, block_start};
 use crate::format::location::Location;
 use crate::format::record::{Common, Header};
@@ -118,6 +119,41 @@ impl Lane {
         Ok((location, version))
     }
 
+    /// Writes records that are there together or not at all, behind a header that is written last.
+    ///
+    /// Their digests are in the same order; `placed` gets where each lies, and its version.
+    pub(crate) fn append_bundle(
+        &mut self,
+        space: &[AtomicU64],
+        versions: &Versions,
+        ends: Timestamp,
+        drafts: &[(Draft<'_>, u64)],
+        placed: &mut Vec<(Location, Version)>,
+    ) -> Result<(), NoBlock> {
+        let most = bundle_bytes_max(drafts);
+        let fits = |cursor: &&mut Cursor| cursor.ends == ends && cursor.room() >= most;
+        let cursor = self.cursors.iter_mut().find(fits).ok_or(NoBlock)?;
+        let floor = cursor.common.version;
+        let at = cursor.next;
+        cursor.next += BUNDLE_HEADER_BYTES;
+        let mut members = MembersDigest::default();
+        for (draft, digest) in drafts {
+            let lengths = (length(draft.key), length(draft.outcome));
+            let version = self.versions.next(versions, draft.after, floor);
+            let location = cursor.put(space, draft, lengths, version, *digest).ok_or(NoBlock)?;
+            members.add(word_at(space, location.bytes()).map_or(0, words::load));
+            placed.push((location, version));
+        }
+        let count = u32::try_from(drafts.len()).unwrap_or(u32::MAX);
+        let bytes = cursor.next - at - BUNDLE_HEADER_BYTES;
+        let header = BundleHeader { members: count, bytes };
+        let [first, second] = header.encode(&cursor.common, at - cursor.segment_at, members);
+        let (commit, rest) = (word_at(space, at), word_at(space, at + 8));
+        words::store(rest.ok_or(NoBlock)?, second);
+        words::store_release(commit.ok_or(NoBlock)?, first);
+        Ok(())
+    }
+
     /// Writes a record that has its version already; `None` where no block has room for it.
     pub(crate) fn copy(
         &mut self,
@@ -191,4 +227,17 @@ fn write(
 #[inline]
 fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+/// The word at a byte of the space.
+fn word_at(space: &[AtomicU64], at: u64) -> Option<&AtomicU64> {
+    space.get(usize::try_from(at / 8).ok()?)
+}
+
+/// The most bytes that a bundle of these records takes, its header included.
+pub(crate) fn bundle_bytes_max(drafts: &[(Draft<'_>, u64)]) -> u64 {
+    let most = |(draft, _): &(Draft<'_>, u64)| {
+        Header::record_bytes_max(draft.key.len() as u64, draft.outcome.len() as u64)
+    };
+    BUNDLE_HEADER_BYTES + drafts.iter().map(most).sum::<u64>()
 }

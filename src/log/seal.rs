@@ -30,7 +30,7 @@ pub(crate) fn run_of(
 ) -> (Run, ScanReport) {
     let mut scanner = Scanner::new(words, common, hasher);
     let mut entries = Vec::new();
-    let blocks = words.len() as u64 * 8 / BLOCK_BYTES;
+    let blocks = (words.len() as u64 * 8).div_ceil(BLOCK_BYTES);
     let mut block_ends = vec![0; usize::try_from(blocks).unwrap_or(0)];
     let (mut removal_bytes, mut started, mut held) = (0, 0, Vec::new());
     for block in scanner.blocks() {
@@ -82,7 +82,8 @@ impl Log {
     /// Everything that sealing takes but the manifest.
     fn write_run(&self, segment: &Arc<Segment>, hasher: &KeyHasher) -> Result<()> {
         let words = segment.words(self.space.words());
-        let (run, _report) = run_of(segment.number, &segment.common, words, self.id, hasher);
+        let (mut run, _report) = run_of(segment.number, &segment.common, words, self.id, hasher);
+        run.block_ends.resize(usize::try_from(segment.blocks()).unwrap_or(0), 0);
         segment.sync()?;
         self.mark_durable(segment);
         self.disk.replace(&run_file(segment.number), &run.encode())?;

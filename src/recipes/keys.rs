@@ -1,6 +1,7 @@
 //! What the recipes share: where their keys are, and how what is recorded of one is changed.
 
 use crate::begin::Begin;
+use crate::calls::Claims;
 use crate::error::{Error, Result};
 use crate::meta::Meta;
 use crate::namespace::Namespace;
@@ -44,6 +45,11 @@ impl Keys {
 
     pub(crate) fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// The calls beneath its namespace's, for keys as they are recorded.
+    pub(crate) fn claims(&self) -> Claims<'_> {
+        self.namespace.claims()
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -90,7 +96,7 @@ impl Keys {
 
     /// A key that somebody has begun has no outcome to be changed, and waiting for its end would
     /// be for ever if nobody ends it. No recipe that changes its keys begins them.
-    fn refuse_begun(&self, key: &[u8]) -> Result<()> {
+    pub(crate) fn refuse_begun(&self, key: &[u8]) -> Result<()> {
         match self.namespace.peek(key)? {
             Some(meta) if !meta.status.is_final() => Err(self.foreign("a lease was begun on it")),
             _ => Ok(()),

@@ -9,15 +9,19 @@
 //! what came of the call is an answer, and an error is the store's.
 
 mod keys;
+#[cfg(test)]
+mod power_tests;
 
 pub mod audit;
 pub mod budget;
 pub mod checkpoint;
+pub mod consumer;
 pub mod debounce;
 #[cfg(feature = "digest")]
 pub mod digest;
 pub mod fence;
 pub mod nonce;
+pub mod outbox;
 pub mod schedule;
 pub mod sequence;
 pub mod state;

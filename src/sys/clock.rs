@@ -22,7 +22,10 @@ pub(crate) fn wall_ahead_millis() -> u64 {
         }
         (monotonic, wall) = (after, nanos(WALL));
     }
-    u64::try_from(wall.saturating_sub(monotonic) / 1_000_000).unwrap_or(u64::MAX)
+    let ahead = u64::try_from(wall.saturating_sub(monotonic) / 1_000_000).unwrap_or(u64::MAX);
+    #[cfg(test)]
+    let ahead = ahead + by_hand::ahead();
+    ahead
 }
 
 /// Times that two clocks are read until no tick came in between.
@@ -135,6 +138,30 @@ mod recent {
 
     pub(super) fn millis() -> u64 {
         super::coarse_millis()
+    }
+}
+
+/// The wall clock as a test moves it, for the test's own thread.
+#[cfg(test)]
+pub(crate) mod by_hand {
+    use std::cell::Cell;
+
+    thread_local! {
+        static AHEAD: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn ahead() -> u64 {
+        AHEAD.get()
+    }
+
+    /// Sets the wall clock on by so many milliseconds.
+    pub(crate) fn advance_wall(millis: u64) {
+        AHEAD.set(AHEAD.get() + millis);
+    }
+
+    /// Sets the wall clock right.
+    pub(crate) fn reset() {
+        AHEAD.set(0);
     }
 }
 

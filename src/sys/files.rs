@@ -5,15 +5,16 @@
 //! block the store.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::retry_on_intr;
 
 use crate::error::{Error, Result};
+use crate::sys::aside::data_end;
 use crate::sys::disk::{Disk, Entry, SegmentFile};
 use crate::sys::space::Space;
 use crate::sys::sync::Mutex;
@@ -24,6 +25,10 @@ pub(crate) const LOCK_FILE: &str = "LOCK";
 /// Ends the name of a file that is being written and may be left behind by a crash.
 pub(crate) const UNFINISHED: &str = ".unfinished";
 
+/// The longest file that is read as a whole: more than the run of the largest segment, and than a
+/// manifest of as many segments as there is address space for.
+const WHOLE_BYTES_MAX: u64 = 160 << 20;
+
 /// The file that makes a directory a store.
 const IDENTITY: &str = "STORE";
 /// The file that a creation cut short may leave without an identity.
@@ -32,8 +37,8 @@ const BEFORE_IDENTITY: &str = "MANIFEST";
 /// A directory on a file system.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    path: PathBuf,
-    fd: OwnedFd,
+    pub(super) path: PathBuf,
+    pub(super) fd: OwnedFd,
     /// Held for exclusion; released by an explicit unlock, which also works after a fork.
     lock: Option<File>,
     /// The process that took the lock. A forked copy of it shares the lock, and leaves it alone.
@@ -46,7 +51,7 @@ impl Directory {
     /// Opens the directory, creating it if it does not exist, and takes its lock.
     pub(crate) fn open_exclusive(path: &Path) -> Result<Self> {
         let missing = path.ancestors().take_while(|path| !path.exists()).count();
-        match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        match create_directories(path, missing) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(Error::NotADirectory { path: path.to_path_buf() });
@@ -112,21 +117,13 @@ impl Directory {
         Ok(())
     }
 
-    /// A file for reading through its mapping; changing the mapping changes nothing on disk.
-    pub(crate) fn open_readable(&self, name: &str) -> Result<Box<dyn SegmentFile>> {
-        let file = self.open_file(name, OFlags::RDONLY)?;
-        let path = self.path(name);
-        let bytes = file.metadata().map_err(|e| Error::io("inspect segment", &path, e))?.len();
-        Ok(Box::new(PlainFile { file, path, bytes, shared: false }))
-    }
-
     /// Bytes that a file occupies on the device; `None` if it is not there.
     pub(crate) fn allocated_bytes(&self, name: &str) -> Option<u64> {
         let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         Some(u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
     }
 
-    fn open_file(&self, name: &str, flags: OFlags) -> Result<File> {
+    pub(super) fn open_file(&self, name: &str, flags: OFlags) -> Result<File> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, mode))
@@ -136,12 +133,17 @@ impl Directory {
         if !meta.is_file() {
             return Err(Error::corrupt(&self.path(name), 0, "not a plain file"));
         }
+        if flags.contains(OFlags::CREATE) && meta.mode() & 0o7777 != PRIVATE {
+            // The umask took rights from the owner, or somebody else has made it. A file that is
+            // not this user's stays as it is.
+            let _ = rustix::fs::fchmod(&file, mode);
+        }
         Ok(file)
     }
 
     /// Makes the directory's entries durable. Having failed once it fails for good: the system
     /// tells of a failure once, and later only pretends that all is well.
-    fn sync_directory(&self) -> Result<()> {
+    pub(super) fn sync_directory(&self) -> Result<()> {
         let mut failed = self.sync_failed.lock();
         let synced = if *failed { Err(rustix::io::Errno::IO) } else { rustix::fs::fsync(&self.fd) };
         *failed = synced.is_err();
@@ -192,7 +194,11 @@ impl Disk for Directory {
         };
         let mut contents = Vec::new();
         let fail = |e| Error::io("read file", &self.path(name), e);
-        file.read_to_end(&mut contents).map_err(fail)?;
+        (&mut file).take(WHOLE_BYTES_MAX + 1).read_to_end(&mut contents).map_err(fail)?;
+        if contents.len() as u64 > WHOLE_BYTES_MAX {
+            let what = "it is longer than any file of its kind";
+            return Err(Error::corrupt(&self.path(name), WHOLE_BYTES_MAX, what));
+        }
         Ok(Some(contents))
     }
 
@@ -207,15 +213,7 @@ impl Disk for Directory {
     }
 
     fn replace(&self, name: &str, contents: &[u8]) -> Result<()> {
-        let unfinished = format!("{name}{UNFINISHED}");
-        let path = self.path(&unfinished);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
-        let mut file = self.open_file(&unfinished, flags)?;
-        file.write_all(contents).map_err(|e| Error::io("write file", &path, e))?;
-        file.sync_data().map_err(|e| Error::unsynced("sync file", &path, e))?;
-        rustix::fs::renameat(&self.fd, &unfinished, &self.fd, name)
-            .map_err(|e| Error::io("rename file", &path, e.into()))?;
-        self.sync_directory()
+        self.replace_sized(name, contents, contents.len() as u64)
     }
 
     fn create(&self, name: &str, bytes: u64) -> Result<Box<dyn SegmentFile>> {
@@ -235,14 +233,14 @@ impl Disk for Directory {
             let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
             return Err(error);
         }
-        Ok(Box::new(PlainFile { file, path, bytes, shared: true }))
+        Ok(Box::new(PlainFile { file, path, bytes }))
     }
 
     fn open(&self, name: &str) -> Result<Box<dyn SegmentFile>> {
         let path = self.path(name);
         let file = self.open_file(name, OFlags::RDWR)?;
         let bytes = file.metadata().map_err(|e| Error::io("inspect segment", &path, e))?.len();
-        Ok(Box::new(PlainFile { file, path, bytes, shared: true }))
+        Ok(Box::new(PlainFile { file, path, bytes }))
     }
 
     fn release(&self) {
@@ -288,6 +286,24 @@ fn sync_above(path: &Path, count: usize) -> Result<()> {
     Ok(())
 }
 
+/// Creates the directory and the `missing` ones down to it, for their owner alone, whatever the
+/// umask.
+fn create_directories(path: &Path, missing: usize) -> io::Result<()> {
+    let mut above: Vec<&Path> = path.ancestors().take(missing.max(1)).collect();
+    above.reverse();
+    for path in above {
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o700))?,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Rights of the owner alone.
+const PRIVATE: u32 = 0o600;
+
 const READ_ONLY: io::ErrorKind = io::ErrorKind::ReadOnlyFilesystem;
 
 /// Takes all of the file's room now, so that a full disk is an answer and not a signal later.
@@ -327,8 +343,6 @@ struct PlainFile {
     file: File,
     path: PathBuf,
     bytes: u64,
-    /// Whether what is written to the mapping is written to the file.
-    shared: bool,
 }
 
 impl SegmentFile for PlainFile {
@@ -340,7 +354,7 @@ impl SegmentFile for PlainFile {
         let fail = |e| Error::io("map segment", &self.path, e);
         let bytes = usize::try_from(self.bytes)
             .map_err(|_| fail(io::Error::from(io::ErrorKind::OutOfMemory)))?;
-        space.map_file(at, bytes, &self.file, self.shared).map_err(fail)
+        space.map_file(at, bytes, &self.file).map_err(fail)
     }
 
     fn sync_head(&self, space: &Space, at: usize) -> Result<()> {
@@ -357,6 +371,10 @@ impl SegmentFile for PlainFile {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             let _ = rustix::fs::fallocate(self.file.as_fd(), flags, from, to - from);
         }
+    }
+
+    fn data_end(&self) -> u64 {
+        data_end(&self.file, self.bytes)
     }
 
     fn allocated_bytes(&self) -> u64 {

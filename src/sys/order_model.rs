@@ -3,7 +3,8 @@
 //! A class of locks is what one line of the engine makes. Whoever takes a lock while holding
 //! another says that the second class comes after the first. Were two classes to come after each
 //! other, two threads could wait for one another for ever; here it shows when one thread takes each
-//! way once, at whatever time. Locks of one class are never held together.
+//! way once, at whatever time. Locks of one class are held together only in the order of their
+//! places in memory, as those of stripes are by a bundle.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ pub(crate) struct Class {
 static AFTER: Mutex<BTreeMap<Class, BTreeSet<Class>>> = Mutex::new(BTreeMap::new());
 
 shuttle::thread_local! {
-    static HELD: RefCell<Vec<Class>> = const { RefCell::new(Vec::new()) };
+    static HELD: RefCell<Vec<(Class, usize)>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Class {
@@ -32,29 +33,33 @@ impl Class {
         Self { what, file: place.file(), line: place.line() }
     }
 
+    /// The lock at this place is about to be taken.
+    ///
     /// # Panics
-    /// If the thread holds a lock that must come after this one, or another one of the class.
-    pub(crate) fn about_to_lock(self) {
+    /// If the thread holds a lock that must come after it, also one of its class at a later place.
+    pub(crate) fn about_to_lock(self, at: usize) {
         let held = HELD.try_with(|held| held.borrow().clone()).unwrap_or_default();
         let mut after = AFTER.lock().unwrap_or_else(PoisonError::into_inner);
-        for before in held {
-            let turned = before == self || is_after(&after, self, before);
+        for (before, place) in held {
+            let turned = if before == self { at <= place } else { is_after(&after, self, before) };
             assert!(
                 !turned,
                 "{self:?} is taken while {before:?} is held, elsewhere it comes first"
             );
-            after.entry(before).or_default().insert(self);
+            if before != self {
+                after.entry(before).or_default().insert(self);
+            }
         }
     }
 
-    pub(crate) fn locked(self) {
-        let _ = HELD.try_with(|held| held.borrow_mut().push(self));
+    pub(crate) fn locked(self, at: usize) {
+        let _ = HELD.try_with(|held| held.borrow_mut().push((self, at)));
     }
 
-    pub(crate) fn unlocked(self) {
+    pub(crate) fn unlocked(self, at: usize) {
         let _ = HELD.try_with(|held| {
             let mut held = held.borrow_mut();
-            if let Some(place) = held.iter().rposition(|class| *class == self) {
+            if let Some(place) = held.iter().rposition(|one| *one == (self, at)) {
                 held.remove(place);
             }
         });
@@ -90,5 +95,17 @@ fn two_locks_taken_in_both_orders_fail_a_model_though_nobody_waits_for_ever() {
                 (_first, _second) = (one.lock(), two.lock());
             }
         }
+    });
+}
+
+#[test]
+#[should_panic(expected = "elsewhere it comes first")]
+fn two_locks_of_one_class_taken_against_their_places_fail_a_model() {
+    use crate::sys::sync_model;
+
+    sync_model::once(|| {
+        let both: Vec<_> = (0..2_u32).map(sync_model::Mutex::new).collect();
+        drop((both[0].lock(), both[1].lock()));
+        drop((both[1].lock(), both[0].lock()));
     });
 }

@@ -117,7 +117,19 @@ pub(crate) mod atomic {
     number!(AtomicU64, u64);
     number!(AtomicUsize, usize);
 
+    impl AtomicUsize {
+        pub(crate) fn fetch_max(&self, value: usize, _order: Ordering) -> usize {
+            step();
+            self.0.fetch_max(value, Ordering::SeqCst)
+        }
+    }
+
     impl AtomicU64 {
+        pub(crate) fn fetch_or(&self, value: u64, _order: Ordering) -> u64 {
+            step();
+            self.0.fetch_or(value, Ordering::SeqCst)
+        }
+
         pub(crate) fn fetch_min(&self, value: u64, _order: Ordering) -> u64 {
             step();
             self.0.fetch_min(value, Ordering::SeqCst)
@@ -142,6 +154,8 @@ pub(crate) struct Mutex<T> {
 pub(crate) struct MutexGuard<'a, T> {
     inner: Option<shuttle::sync::MutexGuard<'a, T>>,
     class: Class,
+    /// Where its lock lies in memory.
+    at: usize,
 }
 
 impl<T> Mutex<T> {
@@ -152,10 +166,11 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.class.about_to_lock();
-        self.class.locked();
+        let at = std::ptr::from_ref(self).addr();
+        self.class.about_to_lock(at);
+        self.class.locked(at);
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        MutexGuard { inner: Some(inner), class: self.class }
+        MutexGuard { inner: Some(inner), class: self.class, at }
     }
 
     pub(crate) fn into_inner(self) -> T {
@@ -165,8 +180,9 @@ impl<T> Mutex<T> {
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let inner = self.inner.try_lock().ok()?;
         // Who does not wait cannot be part of a deadlock by taking it.
-        self.class.locked();
-        Some(MutexGuard { inner: Some(inner), class: self.class })
+        let at = std::ptr::from_ref(self).addr();
+        self.class.locked(at);
+        Some(MutexGuard { inner: Some(inner), class: self.class, at })
     }
 }
 
@@ -179,7 +195,7 @@ impl<T: Default> Default for Mutex<T> {
 
 impl<T> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
-        self.class.unlocked();
+        self.class.unlocked(self.at);
     }
 }
 

@@ -3,10 +3,13 @@
 //! Run by `scripts/models.sh`. The files are in memory, the clock stands still unless it is moved,
 //! and the locks and atomics are the model checker's (see `sys/sync_model.rs`).
 
+mod bundle;
 mod calls;
+mod compaction;
 mod log;
 mod protocol;
 mod reclaim;
+mod unseen;
 mod waiters;
 mod waiting;
 

@@ -1,4 +1,4 @@
-//! `kill -9` at any moment of a token's, a sequence's, a job's and a schedule's life.
+//! `kill -9` at any moment of the lives of tokens, sequences, jobs, schedules, consumers, outboxes.
 //!
 //! Each test runs itself again as a child, which works until it is killed and writes a line after
 //! each call that returned. The parent kills it after some lines, opens the store, checks them
@@ -11,10 +11,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use oncelog::recipes::checkpoint::{Jobs, Resume};
+use oncelog::recipes::consumer::{Group, Message, Turn};
+use oncelog::recipes::outbox::Outbox;
 use oncelog::recipes::schedule::{Fire, Schedule};
 use oncelog::recipes::sequence::{Accept, Order, Sequences};
 use oncelog::recipes::token::{Consume, Tokens};
-use oncelog::{Store, Timestamp};
+use oncelog::{Begin, Store, Timestamp};
 
 use crate::recipes::{HOUR, SECOND};
 use crate::setup::{Random, directory, small};
@@ -243,5 +245,109 @@ fn a_fire_time_that_was_done_is_not_fired_again_and_one_cut_off_is() {
     let store = small().open(directory.path()).unwrap();
     for number in 0..last {
         assert!(matches!(schedule(&store).fire("job", at(number)).unwrap(), Fire::Done(_)));
+    }
+}
+
+#[test]
+fn a_consumer_resumes_before_the_first_message_without_a_mark() {
+    let orders = |store: &Store| {
+        // A lease so short that the next process need not wait for it: 1 ms.
+        Group::open(store, "g", SECOND / 1_000, HOUR).unwrap().partition("orders", 0)
+    };
+    let is_child = is_child(|store| {
+        let orders = orders(store);
+        let mut random = Random::new(orders.position().unwrap().unwrap_or(0));
+        loop {
+            let from = orders.position().unwrap().unwrap_or(0);
+            let offsets = from..from + 1 + random.below(30);
+            let mut batch = orders.claim(from, offsets.map(Message::at)).unwrap();
+            batch.wait(SECOND).unwrap();
+            for index in 0..batch.len() {
+                if let Turn::Handle(_) = batch.turn(index) {
+                    did(format_args!("effect {}", from + index as u64));
+                    batch.handled(index, "").unwrap();
+                }
+            }
+            let committed = batch.commit().unwrap();
+            // A lease of a millisecond may run out: then another claim is needed.
+            did(format_args!("commit {}", committed.next.unwrap()));
+        }
+    });
+    if is_child {
+        return;
+    }
+    let (directory, mut random) = (directory(), Random::new(9));
+    let (mut effects, mut next) = (std::collections::BTreeSet::new(), 0);
+    for _ in 0..12 {
+        let name = "a_consumer_resumes_before_the_first_message_without_a_mark";
+        for words in killed(name, directory.path(), 1 + random.below(600)) {
+            let number: u64 = words[1].parse().unwrap();
+            if words[0] == "effect" {
+                assert!(number >= next, "{number} was committed and is handled again");
+                effects.insert(number);
+            } else {
+                next = number;
+            }
+        }
+        let store = small().open(directory.path()).unwrap();
+        let position = orders(&store).position().unwrap().unwrap_or(0);
+        assert!(position >= next, "{position} after {next}");
+        assert!((0..position).all(|offset| effects.contains(&offset)), "{position} is ahead");
+        next = position;
+    }
+    assert!(next > 100, "{next}");
+}
+
+#[test]
+fn no_completed_work_is_without_its_messages_and_no_message_without_its_work() {
+    let is_child = is_child(|store| {
+        let outbox = Outbox::open(store, "o", HOUR).unwrap();
+        for number in 0.. {
+            // One that an earlier process has completed, or had begun when it was killed.
+            let Begin::Started(mut lease) = store.begin(format!("job {number}")).unwrap() else {
+                continue;
+            };
+            let messages = [format!("{number} a"), format!("{number} b")];
+            outbox.complete(&mut lease, "", &messages).unwrap();
+            did(format_args!("complete {number}"));
+            for message in outbox.pending().unwrap().take(3) {
+                let message = message.unwrap();
+                did(format_args!("send {}", String::from_utf8_lossy(message.payload())));
+                assert!(outbox.dispatched(&message).unwrap());
+            }
+        }
+    });
+    if is_child {
+        return;
+    }
+    let (directory, mut random) = (directory(), Random::new(10));
+    let mut sent = std::collections::BTreeSet::new();
+    let mut last = 0;
+    for _ in 0..12 {
+        let name = "no_completed_work_is_without_its_messages_and_no_message_without_its_work";
+        let lines = killed(name, directory.path(), 1 + random.below(600));
+        let store = small().open(directory.path()).unwrap();
+        for words in &lines {
+            let number: u64 = words[1].parse().unwrap();
+            assert!(store.contains(format!("job {number}")).unwrap(), "{words:?}");
+            last = last.max(number);
+            if words[0] == "send" {
+                sent.insert(words[1..].join(" "));
+            }
+        }
+        let outbox = Outbox::open(&store, "o", HOUR).unwrap();
+        let pending = outbox
+            .pending()
+            .unwrap()
+            .map(|message| String::from_utf8(message.unwrap().payload().to_vec()).unwrap());
+        let pending: std::collections::BTreeSet<String> = pending.collect();
+        // One more may have been completed, and not told.
+        for number in 0..=last + 1 {
+            let is_done = store.contains(format!("job {number}")).unwrap();
+            for message in [format!("{number} a"), format!("{number} b")] {
+                let known = sent.contains(&message) || pending.contains(&message);
+                assert_eq!(known, is_done, "{message}");
+            }
+        }
     }
 }

@@ -4,15 +4,18 @@ mod apart;
 mod audit;
 mod budget;
 mod checkpoint;
+mod consumer;
 mod debounce;
 #[cfg(feature = "digest")]
 mod digest;
 mod fence;
 mod killed;
 mod nonce;
+mod outbox;
 mod schedule;
 mod sequence;
 mod state;
+mod synced;
 mod token;
 
 use std::sync::Barrier;
