@@ -102,8 +102,8 @@ impl Engine {
                 }
                 Ok(true)
             }
-            // The block at hand was not read to its end, and a job that went on without it would drop
-            // records that were not copied.
+            // The block at hand was not read to its end, and a job that went on without it would
+            // drop records that were not copied.
             Err(error) => {
                 compactor.job = None;
                 compactor.chosen.clear();
