@@ -40,7 +40,8 @@ pub(crate) fn run(round: &mut Round<'_>) -> Result<(), Failure> {
         oracle.process_ended();
     }
     for (stray, before) in &strays {
-        if look(stray)? != *before {
+        let now = look(stray).map_err(|error| format!("{} is gone: {error}", stray.display()))?;
+        if now != *before {
             return Err(format!("{} was changed", stray.display()).into());
         }
     }
@@ -64,7 +65,7 @@ fn stray(round: &mut Round<'_>, path: &Path, number: u64) -> Result<Option<PathB
     let far = 5_000_000 + number;
     let name = match round.random.below(7) {
         0 => format!("{far:010}.seg"),
-        1 => format!("{far:010}.seg.unfinished"),
+        1 => format!("{far:010}.seg.new"),
         2 => ".DS_Store".to_owned(),
         3 => format!("STORE~{number}"),
         4 => format!("MANIFEST.bak{number}"),

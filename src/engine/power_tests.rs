@@ -7,11 +7,10 @@
 //!
 //! What happens before the last step is tried with the workload that ends there.
 //!
-//! `ONCELOG_LONG=1` is the long form, of more than a million images: of each look every subset
-//! where a cut has up to 10 choices, 1024 of those with more choices, and openings cut short twice
-//! after every life of up to two steps. By themselves, `ONCELOG_CUTS=N` tries up to N images of
-//! each look, `ONCELOG_STEPS=N` takes workloads of up to N steps, and `ONCELOG_SEED=N` draws
-//! others.
+//! `ONCELOG_LONG=1` is the long form, of about a million images: of each look every subset where a
+//! cut has up to 10 choices, 1024 of those with more choices, and openings cut short twice after
+//! every life of up to two steps. By themselves, `ONCELOG_CUTS=N` tries up to N images of each
+//! look, `ONCELOG_STEPS=N` takes workloads of up to N steps, and `ONCELOG_SEED=N` draws others.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};

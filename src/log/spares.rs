@@ -93,7 +93,8 @@ impl Spares {
         std::mem::take(&mut self.by_end).into_values().collect()
     }
 
-    /// Idle ones beyond those that are kept.
+    /// Idle ones beyond those that are kept, and all whose buckets have ended: nothing comes any
+    /// more that would need them.
     fn take_surplus(&mut self, now: Timestamp) -> Vec<Segment> {
         let idle = self.by_end.iter().filter(|(_, spare)| is_idle(spare, now));
         let surplus: Vec<Timestamp> = idle.skip(IDLE_MAX).map(|(ends, _)| *ends).collect();
