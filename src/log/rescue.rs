@@ -10,7 +10,7 @@
 use crate::sys::sync::atomic::AtomicU64;
 
 use crate::format::layout::{BLOCK_BYTES, BLOCK_HEADER_BYTES, UNIT_BYTES, block_start};
-use crate::format::record::{Common, Header};
+use crate::format::record::{Common, Header, Marks};
 use crate::format::segment::BlockHeader;
 use crate::key::KeyHasher;
 use crate::log::view::RecordView;
@@ -73,7 +73,10 @@ fn sound_record(
     }
     let hash = view.verify(common, at, hasher, buffer)?;
     let digest = hash.digest(view.copy_payload(buffer));
-    Some(Sound { at, header: view.header, digest })
+    // A member of a bundle goes on as a record of its own: whether all of its bundle are sound or
+    // not, what they knew is not forgotten.
+    let header = view.header.marked(view.header.marks.without(Marks::MEMBER));
+    Some(Sound { at, header, digest })
 }
 
 /// Writes the records to `to`, all zeros behind its head; false if they do not fit.

@@ -414,3 +414,24 @@ fn the_mark_of_a_salvage_goes_by_the_stores_own_clock_and_stays() {
         store.close().unwrap();
     }
 }
+
+#[test]
+fn records_of_bundles_are_kept_beside_damage_whether_their_bundle_is_whole_or_not() {
+    let directory = directory();
+    let store = small().lanes(1).open(directory.path()).unwrap();
+    let mut answers = BTreeMap::new();
+    for number in 0..20_u64 {
+        let key = |part: u64| format!("key {number}.{part}");
+        let items = [(key(0), vec![1; 30]), (key(1), vec![2; 30]), (key(2), vec![3; 30])];
+        assert!(store.check_and_set_all(&items).is_ok());
+        answers.extend(items.map(|(key, outcome)| (key, Some(outcome))));
+    }
+    store.close().unwrap();
+    let path = &files(directory.path(), ".seg")[0];
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.windows(7).position(|found| found == b"key 7.1").unwrap();
+    bytes[at] ^= 0x10;
+    fs::write(path, bytes).unwrap();
+    let report = salvaged(directory.path(), &answers);
+    assert_eq!(report.damages[0].records_kept, 59, "{report}");
+}
