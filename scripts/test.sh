@@ -12,12 +12,14 @@ steps=(
     "format|cargo fmt --check"
     "lint|cargo clippy"
     "tests|cargo test, documentation examples included"
+    "planted|every fault of scripts/planted.sh still applies"
     "models|orders of steps of threads, by scripts/models.sh"
     "examples|every program in examples/"
     "docs|cargo doc without warnings"
     "fuzz|each fuzz target for two seconds, by scripts/fuzz.sh"
     "compare|cargo check of benches/compare/"
     "dependencies|size of the engine's dependency tree"
+    "deny|licences and sources of all packages, by cargo deny"
     "readme|commands shown in README.md"
 )
 dependencies_max=16
@@ -167,6 +169,9 @@ step_tests() {
     cargo test --workspace --all-features --locked
 }
 
+# That they are noticed takes longer, and is for those who change what they are made of.
+step_planted() { bash scripts/planted.sh --check; }
+
 step_models() { bash scripts/models.sh; }
 
 # Each program runs in an empty folder of its own.
@@ -225,6 +230,20 @@ step_dependencies() {
     if [ "$count" -gt "$dependencies_max" ]; then
         echo "$tree" >&2
         return 1
+    fi
+}
+
+# Known vulnerabilities are looked up where their list is at hand or can be fetched.
+step_deny() {
+    if ! cargo deny --version >/dev/null 2>&1; then
+        skip "cargo deny is missing; get it with: cargo install --locked cargo-deny"
+        return 0
+    fi
+    cargo deny --offline check licenses bans sources
+    if cargo deny fetch db >/dev/null 2>&1; then
+        cargo deny check advisories
+    else
+        skip "the list of advisories could not be fetched"
     fi
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Maintenance};
 use crate::engine::Engine;
+use crate::key::{KeyHasher, SECRET_BYTES};
 use crate::record::Own;
 use crate::sys::memory_disk::MemoryDisk;
 use crate::sys::power_cut::Snapshot;
@@ -23,6 +24,8 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) config: Config,
     pub(crate) constant_hash: bool,
+    /// In place of the store's own.
+    pub(crate) secret: Option<[u8; SECRET_BYTES]>,
 }
 
 impl Bench {
@@ -44,7 +47,7 @@ impl Bench {
             ..Config::default()
         };
         set(&mut config);
-        Self { disk: Arc::default(), clock, config, constant_hash: false }
+        Self { disk: Arc::default(), clock, config, constant_hash: false, secret: None }
     }
 
     pub(crate) fn open(&self) -> Engine {
@@ -52,8 +55,13 @@ impl Bench {
     }
 
     pub(crate) fn open_on(&self, disk: Arc<MemoryDisk>) -> Engine {
-        let constant = self.constant_hash;
-        Engine::open_with(disk, self.config.clone(), |hasher| hasher.constant = constant).unwrap()
+        let adjust = |hasher: &mut KeyHasher| {
+            if let Some(secret) = self.secret {
+                *hasher = KeyHasher::new(secret);
+            }
+            hasher.constant = self.constant_hash;
+        };
+        Engine::open_with(disk, self.config.clone(), adjust).unwrap()
     }
 
     pub(crate) fn advance(&self, millis: u64) {

@@ -37,6 +37,9 @@ struct Candidate {
 impl Engine {
     /// The segments to compact next, given how much was given back before.
     pub(crate) fn choose(&self, reclaimed: u64, now: Timestamp) -> Chosen {
+        if self.config.write_once {
+            return Chosen::new();
+        }
         let candidates: Vec<_> = self
             .log
             .sealed()

@@ -45,7 +45,8 @@ impl Engine {
         }
         self.prepare_room(now)?;
         done.segments_expired = self.expire(now)?;
-        let mut compact = seal;
+        // What was sealed of a store whose records are never replaced stays as it is.
+        let mut compact = seal && !self.config.write_once;
         loop {
             self.commit_step(now)?;
             let (freed, sweep_more) = self.sweep_step()?;
@@ -54,7 +55,8 @@ impl Engine {
             done.segments_sealed += u64::from(sealed);
             // Once there is nothing to compact, only another sealed segment can change that.
             compact = (compact || sealed) && self.compact_step()?;
-            done.more = sweep_more || sealed || compact;
+            let renewed = self.renew_filter_step()?;
+            done.more = sweep_more || sealed || compact || renewed;
             if !done.more || clock::monotonic_millis() >= until {
                 return Ok(done);
             }
@@ -69,7 +71,8 @@ impl Engine {
         // Room for new records first: one that waits for a segment is a caller waiting.
         let upcoming = |ends, lifetime| upcoming(ends, lifetime, now);
         let spares = self.log.prepare_ahead(&upcoming, now).map(|_| ());
-        for prepared in [spares, self.log.keep_for_removals(now)] {
+        let kept = if self.config.write_once { Ok(()) } else { self.log.keep_for_removals(now) };
+        for prepared in [spares, kept] {
             match prepared {
                 Ok(()) | Err(Error::Full { .. }) => {}
                 Err(error) => return Err(error),

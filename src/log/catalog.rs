@@ -56,6 +56,8 @@ pub(crate) struct Catalog {
     pub(crate) durability: ListedDurability,
     /// All namespaces, in order of their numbers.
     pub(crate) spaces: Vec<Space>,
+    /// When records were last given up by a salvage, for the manifest alone.
+    pub(crate) salvaged: Option<Timestamp>,
 }
 
 impl Catalog {
@@ -72,6 +74,7 @@ impl Catalog {
             next_number: 1,
             durability: ListedDurability::default(),
             spaces: Vec::new(),
+            salvaged: None,
         }
     }
 
@@ -325,7 +328,7 @@ impl Catalog {
         let segments = self.segments.values().map(|segment| segment.listed());
         let segments = segments.chain(unused).collect();
         let (next_number, spaces) = (self.next_number, self.spaces.clone());
-        let durability = self.durability;
-        Manifest { epoch, closed, durability, time, next_number, spaces, segments }
+        let (durability, salvaged) = (self.durability, self.salvaged);
+        Manifest { epoch, closed, durability, time, next_number, salvaged, spaces, segments }
     }
 }

@@ -1,8 +1,8 @@
 //! Where room for records comes from: blocks of open segments, and new segments.
 //!
 //! A segment is listed in the manifest, and its head is on stable storage, before its first block
-//! is claimed. That takes several syncs, so maintenance does it ahead for the buckets that will need
-//! a segment soon ([`crate::log::spares`]). Taking such a spare takes no system call.
+//! is claimed. That takes several syncs, so maintenance does it ahead for the buckets that will
+//! need a segment soon ([`crate::log::spares`]). Taking such a spare takes no system call.
 
 use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -198,6 +198,23 @@ impl Log {
         }
         self.disk.replace(MANIFEST_FILE, &manifest.encode())?;
         *done = closed;
+        self.unlisted.store(false, Ordering::Release);
         Ok(())
+    }
+
+    /// The first manifest of an opening: false if a full disk took none. Then nothing is written,
+    /// until one is: a new segment brings one with it, and a kept one asks for it.
+    pub(crate) fn list_epoch(&self, now: Timestamp) -> Result<bool> {
+        self.unlisted.store(true, Ordering::Release);
+        match self.save_manifest(now, false) {
+            Ok(()) => Ok(true),
+            Err(Error::Full { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Before a segment is used that is listed already.
+    pub(crate) fn check_listed(&self, now: Timestamp) -> Result<()> {
+        if self.unlisted.load(Ordering::Acquire) { self.save_manifest(now, false) } else { Ok(()) }
     }
 }

@@ -322,6 +322,7 @@ impl Log {
 
     /// Begins a kept segment with room for `span` blocks.
     fn open_kept(&self, span: u32, draft: &Draft<'_>) -> Result<Arc<Segment>> {
+        self.check_listed(draft.created)?;
         let bytes = u64::from(span) * BLOCK_BYTES;
         let kept = self.catalog.lock().take_reserve(bytes);
         let kept = kept.ok_or(Error::Full { what: "disk space" })?;

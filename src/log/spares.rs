@@ -95,12 +95,9 @@ impl Spares {
 
     /// Idle ones beyond those that are kept.
     fn take_surplus(&mut self, now: Timestamp) -> Vec<Segment> {
-        let mut kept = 0;
-        let surplus = |_: &Timestamp, spare: &mut Segment| {
-            kept += usize::from(is_idle(spare, now));
-            is_idle(spare, now) && kept > IDLE_MAX
-        };
-        self.by_end.extract_if(.., surplus).map(|(_, spare)| spare).collect()
+        let idle = self.by_end.iter().filter(|(_, spare)| is_idle(spare, now));
+        let surplus: Vec<Timestamp> = idle.skip(IDLE_MAX).map(|(ends, _)| *ends).collect();
+        surplus.iter().filter_map(|ends| self.by_end.remove(ends)).collect()
     }
 }
 

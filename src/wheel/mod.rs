@@ -243,6 +243,8 @@ mod tests {
         assert!(closed_early < 1_000, "{closed_early}");
     }
 
+    /// moka-rs/moka#248, twitter/rpc-perf#180, Yiling-J/theine-go#64, Igalia/snabb#1231: timers
+    /// beyond the wheel's reach came early, others a turn late or never.
     #[test]
     fn the_wheel_agrees_with_a_sorted_list_through_jumps_across_every_width() {
         let wheel = Wheel::default();
