@@ -1,4 +1,4 @@
-//! A whole store against a plain map: checks of one or many keys, leases, removals, time, reopening.
+//! A whole store against a plain map: checks of one or many keys, leases, removals, time, crashes.
 #![no_main]
 
 mod model;
