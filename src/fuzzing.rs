@@ -2,7 +2,9 @@
 
 use crate::sys::sync::atomic::AtomicU64;
 
+use crate::format::bundle::{BundleHeader, MembersDigest};
 use crate::format::identity::Identity;
+use crate::format::layout::UNIT_BYTES;
 use crate::format::manifest::Manifest;
 use crate::format::reader::seal;
 use crate::format::record::{Common, Header, WIDE_WORDS};
@@ -21,7 +23,7 @@ fn words(bytes: &[u8]) -> Vec<u64> {
     bytes.chunks(8).map(word).collect()
 }
 
-/// Decodes a record's header from any bytes; what is accepted encodes to the same header.
+/// Decodes a record's header, and a bundle's, from any bytes; what is accepted encodes to the same.
 ///
 /// # Panics
 /// If it does not.
@@ -30,6 +32,13 @@ pub fn record_decode(bytes: &[u8]) {
     for (to, from) in raw.iter_mut().zip(words(bytes)) {
         *to = from;
     }
+    // With the right check, which no search would come upon.
+    let members = u32::try_from(raw[0] >> 32).unwrap_or(0);
+    let bundle = BundleHeader { members, bytes: (raw[1] & 0xffff_ffff) * UNIT_BYTES };
+    let written = bundle.encode(&COMMON, 4160, MembersDigest::default());
+    let found = BundleHeader::decode(written, &COMMON, 4160);
+    assert_eq!(found, Some(bundle).filter(|bundle| bundle.members >= 2));
+    let _ = BundleHeader::decode([raw[0], raw[1]], &COMMON, 4160);
     let Some(header) = Header::decode_unchecked(&raw, &COMMON) else { return };
     let _ = Header::decode(&raw, &COMMON, 4160);
     let fitted = header.fit(&COMMON);

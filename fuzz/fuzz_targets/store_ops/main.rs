@@ -1,4 +1,4 @@
-//! A whole store against a plain map: checks, leases, removals, time, maintenance and reopening.
+//! A whole store against a plain map: checks of one or many keys, leases, removals, time, crashes.
 #![no_main]
 
 mod model;
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use oncelog::{
-    AbandonPolicy, Begin, BeginOptions, Check, Clock, Error, Maintenance, ManualClock, Store,
-    Timestamp, Ttl, Version,
+    AbandonPolicy, Begin, BeginOptions, Check, CheckAll, Clock, Error, Maintenance, ManualClock,
+    Store, Timestamp, Ttl, Version,
 };
 
 use model::{Model, What};
@@ -39,6 +39,7 @@ fn run(bytes: &[u8]) {
     for step in bytes.as_chunks::<3>().0 {
         let [action, key, with] = *step;
         world.model.forget_expired(world.now());
+        let chosen: Vec<u8> = (0..KEYS).filter(|bit| key >> bit & 1 == 1).collect();
         let key = key % KEYS;
         match action % 16 {
             0..2 => world.check(key, with, action >> 4),
@@ -61,7 +62,10 @@ fn run(bytes: &[u8]) {
                 }
                 world.reopen();
             }
-            _ => {}
+            _ => {
+                world.check_all(&chosen, with);
+                chosen.iter().for_each(|key| world.compare(*key));
+            }
         }
         world.compare(key);
     }
@@ -107,6 +111,34 @@ impl World {
             (Err(Error::InProgress { .. }), Some(What::Held)) => {}
             (Err(Error::Unresolved), Some(What::Unknown)) => {}
             (answer, what) => panic!("{answer:?} for {what:?}"),
+        }
+    }
+
+    /// Keys together: all are recorded, or none.
+    fn check_all(&mut self, keys: &[u8], with: u8) {
+        let (now, outcome) = (self.now(), Self::outcome(with));
+        let items: Vec<_> = keys.iter().map(|key| ([*key], &outcome)).collect();
+        let what: Vec<_> = keys.iter().map(|key| self.model.what(*key, now)).collect();
+        let refused = what.iter().find(|what| matches!(what, Some(What::Held | What::Unknown)));
+        let done = |(index, what): (usize, &Option<What>)| match what {
+            Some(What::Done(known, _)) => Some((index, known.clone())),
+            _ => None,
+        };
+        let known: Vec<_> = what.iter().enumerate().filter_map(done).collect();
+        match (self.store().check_and_set_all(&items), refused) {
+            (Err(Error::InProgress { .. }), Some(Some(What::Held)))
+            | (Err(Error::Unresolved), Some(Some(What::Unknown))) => {}
+            (Ok(CheckAll::Known(found)), None) => {
+                let found = found.iter().map(|(index, record)| (*index, record.outcome().to_vec()));
+                assert_eq!(found.collect::<Vec<_>>(), known);
+            }
+            (Ok(CheckAll::New), None) => {
+                assert!(known.is_empty(), "{known:?}");
+                for key in keys {
+                    self.model.record_unleased(*key, &outcome, now.saturating_add(STORE_MS));
+                }
+            }
+            (answer, refused) => panic!("{answer:?} for {refused:?}"),
         }
     }
 
