@@ -115,7 +115,8 @@ impl<'a> Message<'a> {
 pub enum Turn<'a> {
     /// This caller's, under this lease: have the effect, then say so with [`Batch::handled`].
     Handle(&'a Lease),
-    /// Nobody's: it was handled.
+    /// Nobody's here: it was handled, or this batch has given it back or lost it.
+    /// [`Batch::is_marked`] tells them apart.
     Done,
     /// Somebody else's at this time.
     Busy(&'a InProgress),
@@ -346,6 +347,18 @@ impl Batch {
             Some(State::Busy(other)) => Turn::Busy(other),
             Some(State::Repeated(first)) => Turn::Repeated(*first),
             Some(State::Handled(..) | State::Done | State::Left) | None => Turn::Done,
+        }
+    }
+
+    /// True if the message is marked as handled, by this batch's commit or before: a broker that is
+    /// told of each message may be told of this one. False for one that was handled and is not
+    /// committed, is held elsewhere, was given back or lost, and for one that there is not.
+    #[must_use]
+    pub fn is_marked(&self, index: usize) -> bool {
+        match self.entries.get(index).map(|entry| &entry.state) {
+            Some(State::Done) => true,
+            Some(State::Repeated(first)) => self.is_marked(*first),
+            _ => false,
         }
     }
 
