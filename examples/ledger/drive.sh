@@ -40,8 +40,8 @@ close() {
         kill -KILL -- "-$pid" 2>/dev/null || true
     done
     if [ "$code" -ne 0 ]; then
-        echo "$name: FAILED (exit $code); the last that was said:" >&2
-        tail -n 15 "$work"/*.log >&2 2>/dev/null || true
+        tail -n 5 "$work"/*.log >&2 2>/dev/null || true
+        echo "$name: FAILED (exit $code); above is the last that each of its processes said" >&2
     fi
     rm -rf "$work"
     exit "$code"

@@ -51,7 +51,11 @@ async fn consume(store: &str, ledger: &str, server: &str) -> Result<(), Failure>
     let mut idle = 0;
     while idle < IDLE_MAX {
         let messages = take(&consumer).await?;
-        idle = if messages.is_empty() { idle + 1 } else { 0 };
+        if messages.is_empty() {
+            idle += 1;
+            continue;
+        }
+        idle = 0;
         let payments: Vec<Payment> = messages
             .iter()
             .map(|message| std::str::from_utf8(&message.payload)?.parse())

@@ -51,7 +51,11 @@ async fn consume(store: &str, ledger: &str, server: &str) -> Result<(), Failure>
     let mut idle = 0;
     while idle < IDLE_MAX {
         let deliveries = take(&mut queue).await?;
-        idle = if deliveries.is_empty() { idle + 1 } else { 0 };
+        if deliveries.is_empty() {
+            idle += 1;
+            continue;
+        }
+        idle = 0;
         let payments: Vec<Payment> = deliveries
             .iter()
             .map(|delivery| std::str::from_utf8(&delivery.data)?.parse())
