@@ -1,6 +1,6 @@
 # What the scripts of the broker examples share; they source it, from their own folders.
 #
-# A script starts its server with `start`, sends the payments, and hands over to `consume_with_kills`
+# A script starts its server, sends the payments, and hands over to `consume_with_kills`
 # and `count_effects`. Whatever was started is ended by its process id when the script ends, however
 # it ends, and nothing is waited for without a limit.
 #
@@ -26,17 +26,24 @@ started=()
 # A group of its own for everything that is started, so that it is ended as a whole.
 set -m
 
+# Waits until the group of processes is gone, up to ten seconds.
+wait_for_end() {
+    for _ in {1..100}; do
+        kill -0 -- "-$1" 2>/dev/null || break
+        sleep 0.1
+    done
+}
+
 close() {
-    local code=$? pid
+    local code=$? number pid
     trap - EXIT
     # Or the shell says of each how it ended.
     disown -a
-    for pid in "${started[@]}"; do
+    # The latest first: it may need the others, and start them anew.
+    for ((number = ${#started[@]} - 1; number >= 0; number--)); do
+        pid=${started[number]}
         kill -TERM -- "-$pid" 2>/dev/null || continue
-        for _ in {1..50}; do
-            kill -0 -- "-$pid" 2>/dev/null || break
-            sleep 0.1
-        done
+        wait_for_end "$pid"
         kill -KILL -- "-$pid" 2>/dev/null || true
     done
     if [ "$code" -ne 0 ]; then
@@ -99,8 +106,21 @@ free_port() {
 start() {
     local log="$work/$1.log"
     shift
-    "$@" >"$log" 2>&1 </dev/null &
+    "$@" >>"$log" 2>&1 </dev/null &
     started+=("$!")
+}
+
+# Ends what was started, as a power cut would.
+end() {
+    local pid others=()
+    # With its children: a server may have some.
+    kill -KILL -- "-$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null || true
+    wait_for_end "$1"
+    for pid in "${started[@]}"; do
+        [ "$pid" = "$1" ] || others+=("$pid")
+    done
+    started=("${others[@]}")
 }
 
 # Waits until the port is open, as long as what was started last is there.
@@ -116,7 +136,8 @@ wait_for_port() {
 lines() { cat "$work"/consumer-*.log | grep -c "^$1" || true; }
 
 # Kills the consumer so many times in the middle and starts it again; the last one comes to its end.
-# The arguments are what it is told after the store and the ledger.
+# Halfway the server is killed with it, where the script has a `start_server` that finds its messages
+# again. The arguments are what the consumer is told after the store and the ledger.
 consume_with_kills() {
     local run pid target
     for run in $(seq "$kills"); do
@@ -128,9 +149,11 @@ consume_with_kills() {
             kill -0 "$pid" 2>/dev/null || fail "the consumer has ended before it was killed"
             sleep 0.01
         done
-        kill -KILL "$pid"
-        wait "$pid" 2>/dev/null || true
-        unset 'started[-1]'
+        end "$pid"
+        if [ "$run" = $(((kills + 1) / 2)) ] && declare -F start_server >/dev/null; then
+            end "$server_pid"
+            start_server
+        fi
     done
     start consumer-last "$program" consume "$work/store" "$work/ledger.db" "$@"
     pid=${started[-1]}
@@ -139,16 +162,17 @@ consume_with_kills() {
         sleep 0.1
     done
     wait "$pid" || fail "the last consumer has failed"
-    unset 'started[-1]'
+    end "$pid"
 }
 
 # What is in the ledger, against what was sent. A kill cuts off the effects of one batch, so more
 # repetitions than that mean that what was marked has been handled again.
 count_effects() {
-    local sent=$1 delivered said repeats_max=$((kills * batch_max))
+    local sent=$1 delivered said killed="" repeats_max=$((kills * batch_max))
     delivered=$(cat "$work"/consumer-*.log | awk '/^delivered: / { sum += $2 } END { print sum }')
     said=$(timeout 60 "$program" check "$work/ledger.db" "$payments" "$repeats_max") \
         || fail "the count is wrong"
+    if declare -F start_server >/dev/null; then killed=", the server once"; fi
     echo "$name: $sent messages sent, $delivered delivered to $((kills + 1)) consumers," \
-        "$kills of them killed: $said"
+        "$kills of them killed$killed: $said"
 }

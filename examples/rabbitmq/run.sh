@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Consumes a queue of a RabbitMQ server of its own, kills the consumer several times, and counts.
+# Consumes a queue of a RabbitMQ server of its own, kills the consumer several times and the server
+# once, and counts.
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source ../ledger/drive.sh
 
@@ -20,8 +21,12 @@ echo '[].' >"$work/plugins"
 # Erlang's name server: the one that the broker would start by itself stays behind.
 start names epmd
 wait_for_port "$ERL_EPMD_PORT"
-start server /usr/lib/rabbitmq/bin/rabbitmq-server
-wait_for_port "$port"
+start_server() {
+    start server /usr/lib/rabbitmq/bin/rabbitmq-server
+    server_pid=${started[-1]}
+    wait_for_port "$port"
+}
+start_server
 server="amqp://guest:guest@127.0.0.1:$port/%2f"
 sent=$(timeout 60 "$program" produce "$server" "$payments")
 consume_with_kills "$server"
