@@ -133,7 +133,7 @@ wait_for_port() {
 }
 
 # Lines of all runs of the consumer that begin so.
-lines() { cat "$work"/consumer-*.log | grep -c "^$1" || true; }
+lines() { cat "$work"/consumer-*.log 2>/dev/null | grep -c "^$1" || true; }
 
 # Kills the consumer so many times in the middle and starts it again; the last one comes to its end.
 # Halfway the server is killed with it, where the script has a `start_server` that finds its messages

@@ -1,4 +1,4 @@
-//! Consumes a topic of Kafka with oncelog: each message takes effect once, over kills and repeats.
+//! Consumes a topic of Kafka with oncelog: each message takes effect once, over kills.
 //!
 //! The position of each partition is kept in the store, beside the marks of the messages, and moves
 //! in the same atomic step. After a restart it says where to poll from; the broker is told it too,

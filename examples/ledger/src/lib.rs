@@ -3,8 +3,8 @@
 //! Paying is an addition, so a payment that is made twice leaves a wrong balance. The ledger keeps
 //! the id of each payment that it has made in the same transaction as the balance, and refuses a
 //! repetition. That is what makes the whole exact: no store of marks can do it alone, since a
-//! consumer may die when its effect has happened and nobody has been told. What the marks do is keep
-//! nearly every repetition away from here.
+//! consumer may die when its effect has happened and nobody has been told. What the marks do is to
+//! keep nearly every repetition away from here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,8 +43,8 @@ impl FromStr for Payment {
     }
 }
 
-/// What a producer sends that hears of too few of its sends: `count` payments, some of them again at
-/// once, some after a while, and the first ones again at the end.
+/// What a producer sends that hears of too few of its sends: `count` payments, some of them again
+/// at once, some after a while, and the first ones again at the end.
 pub fn sent(count: usize) -> Vec<Payment> {
     let payments: Vec<Payment> = (0..count).map(payment).collect();
     let mut sent = Vec::new();
@@ -84,8 +84,8 @@ impl Ledger {
         Ok(Self(database))
     }
 
-    /// Makes the payment; false if it was made before. The token is that of the lease under which it
-    /// is asked for, and kept for whoever has to find out later.
+    /// Makes the payment; false if it was made before. The token is that of the lease under which
+    /// it is asked for, and kept for whoever has to find out later.
     pub fn pay(&mut self, payment: &Payment, token: u64) -> Result<bool, Failure> {
         let Payment { id, account, amount } = payment;
         let token = i64::try_from(token)?;

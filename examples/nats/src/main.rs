@@ -1,10 +1,9 @@
 //! Consumes a stream of NATS JetStream with oncelog: each message takes effect once, over kills.
 //!
-//! A durable consumer is told of each message, and delivers what it was not told of again, behind
-//! newer ones. So messages are known by the id that their producer gives them, and acknowledged once
-//! they are marked, never before. (A position, as for a partition of Kafka, is for what comes in
-//! order: an ordered consumer that starts at the sequence number after it, and needs no
-//! acknowledgement.)
+//! The server is told of each message, and delivers what it was not told of again, behind newer
+//! ones. So messages are known by the id that their producer gives them, and acknowledged once they
+//! are marked, never before. (A position, as for a partition of Kafka, is for what comes in order:
+//! an ordered consumer that starts at the position, and needs no acknowledgement.)
 //!
 //! What is promised: a message is marked after its effect, so none is lost; while it is marked or
 //! held, nobody else has it. A consumer that is killed between an effect and the commit has that

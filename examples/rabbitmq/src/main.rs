@@ -1,4 +1,4 @@
-//! Consumes a queue of RabbitMQ with oncelog: each message takes effect once, over kills and repeats.
+//! Consumes a queue of RabbitMQ with oncelog: each message takes effect once, over kills.
 //!
 //! A queue has no offsets: its broker is told of each message. So messages are known by the id that
 //! their producer gives them, and acknowledged once they are marked, never before. What the broker
