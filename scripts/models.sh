@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tries the models of what threads do at the same time (waiting, the lease protocol, searches without
-# the lock, appending, reclaiming) in many orders of their steps.
+# the lock, appending, reclaiming, filters) in many orders of their steps.
 #
 # Usage: scripts/models.sh [NAME...]     only the models whose names contain one of NAME
 #

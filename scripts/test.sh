@@ -12,6 +12,7 @@ steps=(
     "format|cargo fmt --check"
     "lint|cargo clippy"
     "tests|cargo test, documentation examples included"
+    "planted|every fault of scripts/planted.sh still applies"
     "models|orders of steps of threads, by scripts/models.sh"
     "examples|every program in examples/"
     "broker|a consumer of NATS that is killed in the middle, by examples/nats/run.sh"
@@ -19,6 +20,7 @@ steps=(
     "fuzz|each fuzz target for two seconds, by scripts/fuzz.sh"
     "compare|cargo check of benches/compare/"
     "dependencies|size of the engine's dependency tree"
+    "deny|licences and sources of all packages, by cargo deny"
     "readme|commands shown in README.md"
 )
 dependencies_max=16
@@ -90,7 +92,8 @@ install_debian() {
         return 0
     fi
     # The run level keeps Debian from starting the servers that it installs.
-    as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
+    as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "$@" \
         || say "apt-get could not install all of it"
 }
 
@@ -170,6 +173,9 @@ step_tests() {
     cargo test --workspace --all-features --locked
 }
 
+# That they are noticed takes longer, and is for those who change what they are made of.
+step_planted() { bash scripts/planted.sh --check; }
+
 step_models() { bash scripts/models.sh; }
 
 # Each program runs in an empty folder of its own.
@@ -237,6 +243,20 @@ step_dependencies() {
     if [ "$count" -gt "$dependencies_max" ]; then
         echo "$tree" >&2
         return 1
+    fi
+}
+
+# Known vulnerabilities are looked up where their list is at hand or can be fetched.
+step_deny() {
+    if ! cargo deny --version >/dev/null 2>&1; then
+        skip "cargo deny is missing; get it with: cargo install --locked cargo-deny"
+        return 0
+    fi
+    cargo deny --offline check licenses bans sources
+    if cargo deny fetch db >/dev/null 2>&1; then
+        cargo deny check advisories
+    else
+        skip "the list of advisories could not be fetched"
     fi
 }
 

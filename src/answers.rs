@@ -1,5 +1,7 @@
 //! The answers of a batch: one entry an item, all outcomes in one buffer that is used again.
 
+use std::fmt;
+
 use crate::sys::sync::atomic::{AtomicU64, Ordering};
 
 use crate::record::{Receive, Record, RecordMeta, RecordRef};
@@ -101,7 +103,7 @@ struct Item {
 }
 
 /// Records in item order, or their absence.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Found {
     items: Vec<Item>,
     /// Outcomes, each padded to whole words.
@@ -163,6 +165,13 @@ impl Receive for Found {
 #[derive(Debug, Default)]
 pub struct Answers {
     found: Found,
+}
+
+/// Outcomes may be confidential, so only the number of answers is shown.
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Found").field("len", &self.items.len()).finish_non_exhaustive()
+    }
 }
 
 impl Answers {

@@ -97,6 +97,10 @@ pub(crate) struct Config {
     pub(crate) lanes: usize,
     pub(crate) segment_bytes_min: u64,
     pub(crate) segment_bytes_max: u64,
+    pub(crate) negative_filter: bool,
+    /// Nothing is ever removed or replaced: segments stay as they were sealed, and no room is kept
+    /// for removals.
+    pub(crate) write_once: bool,
 }
 
 impl Default for Config {
@@ -119,6 +123,8 @@ impl Default for Config {
             lanes: cores.clamp(2, LANES_MAX),
             segment_bytes_min: SEGMENT_BYTES_MIN,
             segment_bytes_max: SEGMENT_BYTES_MAX_DEFAULT,
+            negative_filter: false,
+            write_once: false,
         }
     }
 }

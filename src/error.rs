@@ -320,7 +320,10 @@ impl Error {
                 if let Some(segment) = segment {
                     write!(f, " (segment {segment})")?;
                 }
-                write!(f, " at byte {offset}: {what}; run verify, then restore from a copy")
+                write!(
+                    f,
+                    " at byte {offset}: {what}; run verify, then restore from a copy, or salvage"
+                )
             }
             _ => Ok(()),
         }

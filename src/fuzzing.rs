@@ -93,9 +93,7 @@ pub fn run_decode(bytes: &[u8]) {
 pub fn metadata_decode(bytes: &[u8]) {
     for bytes in plain_and_sealed(bytes) {
         if let Ok(identity) = Identity::decode(&bytes) {
-            // Bytes that no version uses yet are not looked at.
-            let again = identity.encode();
-            assert_eq!(Identity::decode(&again).map(|same| same.encode()).ok(), Some(again));
+            assert_eq!(identity.encode(), bytes);
         }
         if let Some(manifest) = Manifest::decode(&bytes) {
             assert_eq!(Manifest::decode(&manifest.encode()), Some(manifest));

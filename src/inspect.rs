@@ -4,22 +4,25 @@
 //! directory is changed. Beside a live store the segments that are being written are read as far
 //! as they had come.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::engine::open::{read_identity, read_manifest};
 use crate::error::{Error, Result};
+use crate::filter::forecast::forecast;
 use crate::format::identity::Identity;
 use crate::format::layout::{BLOCK_BYTES, FORMAT_VERSION, IDENTITY_FILE, run_file, segment_file};
 use crate::format::manifest::{Listed, ListedDurability, ListedState, Manifest};
 use crate::format::run::Run;
 use crate::format::segment::{SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::key::KeyHasher;
+use crate::log::adopt::is_segment_length;
 use crate::log::scan::Scanner;
 use crate::log::seal::run_of;
-use crate::sys::disk::{Disk, SegmentFile};
+use crate::stats::FilterStats;
+use crate::sys::disk::Disk;
 use crate::sys::files::Directory;
-use crate::sys::space::Space;
 use crate::sys::words;
 use crate::time::Timestamp;
 
@@ -82,6 +85,10 @@ pub struct StatReport {
     /// that they are on stable storage. A watermark is written after its sync, so that a store at
     /// rest shows what the last sync covered as well.
     pub unsynced_bytes: u64,
+    /// What filters would take in memory for the records of sealed segments, when the store is
+    /// opened with [`Builder::negative_filter`](crate::Builder::negative_filter). Who has it open
+    /// says what they do take: [`Stats::filter`](crate::Stats::filter).
+    pub filter: FilterStats,
 }
 
 /// One place where a store's files are not as they were written.
@@ -146,26 +153,16 @@ fn unsynced_bytes(
     head: &SegmentHead,
     hasher: &KeyHasher,
 ) -> Result<u64> {
-    let Ok(file) = directory.open_readable(name) else { return Ok(0) };
-    if file.bytes() != head.bytes {
+    if directory.file_bytes(name) != Some(head.bytes) || !is_segment_length(head.bytes) {
         return Ok(0);
     }
-    let space = map_readable(directory, name, &*file)?;
+    let (_, space) = directory.read_into_memory(name, head.bytes)?;
     let common = head.common();
     let mut scanner = Scanner::new(space.words(), &common, hasher);
     for block in scanner.blocks() {
         scanner.records(block, |_, _, _| {});
     }
     Ok(scanner.report.unsynced_bytes)
-}
-
-/// The whole file in memory of its own.
-fn map_readable(directory: &Directory, name: &str, file: &dyn SegmentFile) -> Result<Space> {
-    let bytes = usize::try_from(file.bytes()).unwrap_or(usize::MAX);
-    let space = Space::reserve(bytes, bytes)
-        .map_err(|e| Error::io("reserve memory", &directory.path(name), e))?;
-    file.map(&space, 0)?;
-    Ok(space)
 }
 
 /// Describes a store without opening it. Reads the segments that are not sealed, and a page of
@@ -191,8 +188,10 @@ pub fn stat(path: impl AsRef<Path>) -> Result<StatReport> {
             ListedDurability::Synced => "synced",
         },
         unsynced_bytes: 0,
+        filter: FilterStats::default(),
     };
     let hasher = KeyHasher::new(identity.secret);
+    let mut keys = BTreeMap::<Option<Timestamp>, u64>::new();
     for listed in &manifest.segments {
         let name = segment_file(listed.number);
         let head = directory.read_head(&name, SEGMENT_HEAD_BYTES);
@@ -205,6 +204,9 @@ pub fn stat(path: impl AsRef<Path>) -> Result<StatReport> {
             report.unsynced_bytes += unsynced_bytes(&directory, &name, &head, &hasher)?;
         }
         let ends = head.and_then(|head| Timestamp::from_millis(head.ends).finite());
+        if sealed {
+            *keys.entry(ends).or_default() += listed.records;
+        }
         report.segments.push(SegmentStat {
             number: listed.number,
             state: if sealed { "sealed" } else { "open" },
@@ -214,6 +216,7 @@ pub fn stat(path: impl AsRef<Path>) -> Result<StatReport> {
             created: head.map_or(identity.created, |head| Timestamp::from_millis(head.created)),
         });
     }
+    report.filter = forecast(keys.into_values());
     Ok(report)
 }
 
@@ -262,8 +265,11 @@ struct Verifier<'a> {
 impl Verifier<'_> {
     fn segment(&mut self, hasher: &KeyHasher) -> Result<()> {
         let name = segment_file(self.listed.number);
-        let file = match self.directory.open_readable(&name) {
-            Ok(file) => file,
+        let room = if is_segment_length(self.listed.bytes) { self.listed.bytes } else { 0 };
+        // Read and not mapped: a file that is cut short meanwhile ends nobody, and a hole in it
+        // takes no room.
+        let (bytes, space) = match self.directory.read_into_memory(&name, room) {
+            Ok(read) => read,
             Err(Error::Io { .. }) if self.report.in_use => return Ok(()),
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 self.problem(0, "the segment's file is missing");
@@ -271,11 +277,10 @@ impl Verifier<'_> {
             }
             Err(error) => return Err(error),
         };
-        if file.bytes() != self.listed.bytes {
-            self.problem(file.bytes().min(self.listed.bytes), "the file's length has changed");
+        if bytes != self.listed.bytes || room == 0 {
+            self.problem(bytes.min(self.listed.bytes), "the file's length has changed");
             return Ok(());
         }
-        let space = map_readable(self.directory, &name, &*file)?;
         let mut head = [0; SEGMENT_HEAD_BYTES];
         words::read_bytes(space.words(), &mut head);
         if head == [0; SEGMENT_HEAD_BYTES] && self.listed.state == ListedState::Open {

@@ -118,3 +118,31 @@ impl Limits {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::KeyHasher;
+
+    #[test]
+    fn keys_chosen_to_meet_in_one_store_are_spread_in_another() {
+        let [known, other] = [3, 4].map(|seed: u64| {
+            let mut state = seed;
+            let secret = [(); super::SECRET_BYTES].map(|()| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state.to_le_bytes()[7]
+            });
+            KeyHasher::new(secret)
+        });
+        // A stripe is chosen by the upper bits of 12: whoever knows a secret can fill one.
+        let stripe = |hasher: &KeyHasher, key: &[u8]| hasher.hash(key).as_u64() >> 52;
+        let all = (0..4_000_000_u32).map(u32::to_le_bytes);
+        let chosen: Vec<_> = all.filter(|key| stripe(&known, key) == 7).collect();
+        assert!(chosen.len() > 800, "{}", chosen.len());
+        let mut met = std::collections::HashMap::<u64, usize>::new();
+        for key in &chosen {
+            *met.entry(stripe(&other, key)).or_default() += 1;
+        }
+        let most = met.values().max().unwrap();
+        assert!(*most <= 6, "{most} of {} keys meet", chosen.len());
+    }
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::Durability;
 use crate::engine::Engine;
 use crate::engine::begin::Grant;
+use crate::engine::bundle::{Act, Part};
 use crate::engine::claim::OwnedKey;
 use crate::engine::finish::{Ending, Written};
 use crate::error::Result;
@@ -221,6 +222,17 @@ impl Lease {
     pub(crate) fn complete_as_record(&mut self, outcome: &[u8]) -> Result<Record> {
         let written = self.conclude(Ending::Complete(outcome))?;
         Ok(written.record(outcome))
+    }
+
+    /// Its completion, for a bundle.
+    pub(crate) fn part<'a>(&self, outcome: &'a [u8]) -> Part<'a> {
+        let act = Act::Complete { token: self.grant.version, outcome };
+        Part { key: self.key.clone(), act }
+    }
+
+    /// True if it is of this store.
+    pub(crate) fn is_of(&self, engine: &Arc<Engine>) -> bool {
+        Arc::ptr_eq(&self.engine, engine)
     }
 
     /// It was completed together with other keys.

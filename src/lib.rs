@@ -33,6 +33,7 @@ mod calls;
 mod config;
 mod engine;
 mod error;
+mod filter;
 mod fingerprint;
 mod format;
 mod index;
@@ -64,6 +65,7 @@ pub mod docs;
 pub mod fuzzing;
 pub mod inspect;
 pub mod recipes;
+pub mod salvage;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -95,7 +97,7 @@ pub use crate::record::{OutcomeGone, Record, RecordRef};
 pub use crate::run::{Run, RunError};
 pub use crate::scan::{Scan, Scanned};
 pub use crate::scope::Scope;
-pub use crate::stats::{Maintained, NamespaceStats, RecoveryReport, Stats};
+pub use crate::stats::{FilterStats, Maintained, NamespaceStats, RecoveryReport, Stats};
 pub use crate::store::{Builder, Store};
 pub use crate::ticket::Ticket;
 pub use crate::time::{Clock, JumpPolicy, ManualClock, SystemClock, Timestamp, Ttl};

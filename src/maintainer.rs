@@ -4,7 +4,9 @@
 //! page faults, and its syncs get in the way of those of new segments. While much is being written
 //! or the machine has no processor to spare it is therefore held to a small share of the time: an
 //! unsealed segment loses nothing, it only takes longer to open. Once things calm down,
-//! sealing catches up; and it does not fall behind without limit.
+//! sealing catches up; and it does not fall behind without limit. Only sealed segments are
+//! compacted, so where much of the disk is taken by what was removed or replaced, both go on
+//! without a pause.
 
 use std::fmt;
 use std::path::Path;
@@ -35,6 +37,8 @@ pub(crate) struct Maintainer {
     engine: Arc<Engine>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// The process that has the thread; a forked copy of it has not.
+    process: u32,
 }
 
 impl Maintainer {
@@ -45,12 +49,17 @@ impl Maintainer {
             .name("oncelog-maintain".into())
             .spawn(move || run(&own, &stopped))
             .map_err(|e| Error::io("start the maintenance thread", path, e))?;
-        Ok(Self { engine: engine.clone(), stop, thread: Some(thread) })
+        let process = std::process::id();
+        Ok(Self { engine: engine.clone(), stop, thread: Some(thread), process })
     }
 }
 
 impl Drop for Maintainer {
     fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // In a forked copy there is nobody to wait for, and a lock of the thread's may be held.
+            return;
+        }
         self.stop.store(true, Ordering::Release);
         self.engine.wake.ring();
         if let Some(thread) = self.thread.take() {
@@ -71,13 +80,16 @@ fn run(engine: &Engine, stop: &AtomicBool) {
     loop {
         let started = clock::monotonic_millis();
         let claimed = engine.log.blocks_claimed();
-        let seal = pace.allows(started, claimed) || engine.log.sealable_count() > BACKLOG_MAX;
+        let pressed = engine.log.is_mostly_waste();
+        let seal =
+            pressed || pace.allows(started, claimed) || engine.log.sealable_count() > BACKLOG_MAX;
         let pause = match engine.maintain_and(BUDGET, seal) {
             Ok(done) => {
                 if done.segments_sealed > 0 {
                     pace.sealed(started);
                 }
-                engine.commit.due_in(engine.clock.now()).unwrap_or(PERIOD)
+                let due = engine.commit.due_in(engine.clock.now()).unwrap_or(PERIOD);
+                if pressed && done.more { Duration::ZERO } else { due }
             }
             Err(Error::Closed) => return,
             // Callers meet the same failure themselves, where they can see it; here it can only

@@ -351,7 +351,8 @@ impl Namespace {
 
     /// As [`Store::scan`], over the keys of this namespace.
     pub fn scan(&self, scan: Scan) -> Scanned {
-        Scanned::new(self.store.engine(), Some(self.number), scan)
+        let (engine, durability) = (self.store.engine(), self.store.durability());
+        Scanned::new(engine, durability, Some(self.number), scan)
     }
 
     /// As [`Store::run`].

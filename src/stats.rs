@@ -1,5 +1,7 @@
 //! Counters and sizes, each with its unit and what a surprising number means.
 
+use crate::time::Timestamp;
+
 /// What a store holds and has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -50,10 +52,17 @@ pub struct Stats {
     pub leases_renewed: u64,
     /// Threads and futures that wait for a lease to end, now.
     pub waiting: u64,
+    /// Segments that a caller had to wait for, since opening: creating one takes several syncs, and
+    /// maintenance does so ahead where it can. Rising steadily: maintenance is not running, or the
+    /// lifetimes given to keys are all different.
+    pub segments_awaited: u64,
     /// Segments dropped because their time had passed, since opening.
     pub segments_expired: u64,
     /// Segments dropped after their last live records were copied out, since opening.
     pub segments_compacted: u64,
+    /// The filters of keys, where
+    /// [`Builder::negative_filter`](crate::Builder::negative_filter) is on.
+    pub filter: Option<FilterStats>,
     /// For how long the machine was suspended since opening, in milliseconds: it counts as time
     /// passed.
     pub clock_suspended_ms: u64,
@@ -65,6 +74,41 @@ pub struct Stats {
     /// [held back](crate::JumpPolicy), the next open will follow it, and drop what has expired by
     /// then.
     pub clock_ahead_ms: u64,
+}
+
+/// What the filters take, how well they tell keys apart, and how often they were asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FilterStats {
+    /// Expiry buckets that have a filter.
+    pub buckets: u64,
+    /// Layers of all filters; each is a cache line to look at for every question. Many more than
+    /// the buckets: maintenance is not running.
+    pub layers: u64,
+    /// Bytes of memory that they take.
+    pub bytes: u64,
+    /// Keys added, those that were superseded or removed since then included.
+    pub keys: u64,
+    /// Of a million unknown keys, how many would pass for known, by the bits that are set now.
+    pub false_positive_ppm: u64,
+    /// Questions answered *certainly not seen* since opening.
+    pub excluded: u64,
+    /// Questions about other keys since opening: what the filter was asked for in vain.
+    pub passed: u64,
+}
+
+impl FilterStats {
+    /// Bits of memory a key; zero without keys.
+    #[must_use]
+    pub fn bits_per_key(&self) -> f64 {
+        if self.keys == 0 { 0.0 } else { self.bytes as f64 * 8.0 / self.keys as f64 }
+    }
+
+    /// The share of unknown keys that would pass for known, by the bits that are set now.
+    #[must_use]
+    pub fn false_positive_rate(&self) -> f64 {
+        self.false_positive_ppm as f64 / 1e6
+    }
 }
 
 /// What one namespace holds, and what was done to its keys since the store was opened.
@@ -137,6 +181,9 @@ pub struct RecoveryReport {
     pub clock_held_ms: u64,
     /// Files removed that a crash had left behind unfinished or unlisted.
     pub debris: u64,
+    /// When a salvage last gave up records: keys recorded before may be forgotten, and requests
+    /// sent before are answered [`Stale`](crate::Error::Stale). `None` if there never was one.
+    pub salvaged: Option<Timestamp>,
 }
 
 /// What one slice of maintenance did.

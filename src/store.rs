@@ -13,6 +13,7 @@ use crate::maintainer::Maintainer;
 use crate::options::CheckOptions;
 use crate::policy::Policy;
 use crate::record::{Ignore, Own, Record};
+use crate::salvage::{self, SalvageReport};
 use crate::stats::{Maintained, RecoveryReport, Stats};
 use crate::sys::files::Directory;
 use crate::ticket::Ticket;
@@ -65,6 +66,19 @@ impl Store {
     /// [`Io`](crate::Error::Io) and [`Full`](crate::Error::Full) as the system answers.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().open(path)
+    }
+
+    /// Gives up what is damaged in the store's files, so that what is sound can be opened, and
+    /// lists what is lost. What was lost counts as *new* from then on, so look at
+    /// [`Builder::salvage_plan`] first; see [`salvage`]. A sound store is left as it is.
+    ///
+    /// # Errors
+    /// [`AlreadyOpen`](crate::Error::AlreadyOpen), [`NotAStore`](crate::Error::NotAStore), and
+    /// [`Corrupt`](crate::Error::Corrupt) if nothing can be done without the store's identity;
+    /// [`Io`](crate::Error::Io) and [`Full`](crate::Error::Full) as the system answers: then it
+    /// can be begun anew.
+    pub fn salvage(path: impl AsRef<Path>) -> Result<SalvageReport> {
+        Self::builder().salvage(path)
     }
 
     /// Settings for a store; every default is written at its setter.
@@ -352,6 +366,14 @@ impl Store {
         &self.shared.path
     }
 
+    /// A store over an engine that was opened by itself, on a simulated disk.
+    #[cfg(test)]
+    pub(crate) fn over(engine: Engine) -> Self {
+        let durability = engine.config.durability;
+        let shared = Shared { path: PathBuf::new(), engine: Arc::new(engine), maintainer: None };
+        Self { shared: Arc::new(shared), durability }
+    }
+
     #[inline]
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.shared.engine
@@ -530,6 +552,55 @@ impl Builder {
     /// 256 MiB.
     pub fn segment_bytes_max(mut self, bytes: u64) -> Self {
         self.config.segment_bytes_max = bytes;
+        self
+    }
+
+    /// As [`Store::salvage`], by the builder's clock; no other setting counts.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn salvage(&self, path: impl AsRef<Path>) -> Result<SalvageReport> {
+        salvage::salvage(path.as_ref(), self.config.clock.as_ref())
+    }
+
+    /// What [`Builder::salvage`] would do. Reads every record, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Store::salvage`].
+    pub fn salvage_plan(&self, path: impl AsRef<Path>) -> Result<SalvageReport> {
+        salvage::plan(path.as_ref(), self.config.clock.as_ref())
+    }
+
+    /// Keeps Bloom filters of all keys in memory, one for each expiry bucket, which tell
+    /// [`peek`](Store::peek), [`remove`](Store::remove) and lookups in namespaces that a key is
+    /// certainly unknown. Default: false.
+    ///
+    /// Never changes an answer. Costs 13 to 40 bits of memory a key, for a while three times as
+    /// many, some 0.3 us for each key recorded, and a cache line of each bucket for each question.
+    /// Unknown keys are mostly found out without a lock anyhow: `docs/benchmarks.md` says where it
+    /// pays, which is seldom, and [`Stats::filter`] how often it was asked.
+    ///
+    /// ```
+    /// use oncelog::Store;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Store::builder().negative_filter(true).open(directory.path())?;
+    /// assert!(store.insert("a")? && !store.remove("b")?);
+    /// let filter = store.stats().filter.expect("it is on");
+    /// assert_eq!((filter.keys, filter.excluded), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn negative_filter(mut self, on: bool) -> Self {
+        self.config.negative_filter = on;
+        self
+    }
+
+    /// For a store whose owner never removes or replaces a record, and records for ever.
+    #[cfg(feature = "ballot")]
+    pub(crate) fn write_once(mut self) -> Self {
+        self.config.ttl = Ttl::Never;
+        self.config.policy = Policy::DEFAULT;
+        self.config.write_once = true;
         self
     }
 

@@ -45,10 +45,12 @@ impl Engine {
         let digest = draft.hash.digest(draft.outcome);
         let lane = lane_of_thread();
         let ends = bucket_end(draft.created, draft.expires);
-        match self.log.append(lane, ends, draft, digest) {
-            Ok(appended) => Ok(appended),
-            Err(_no_block) => self.append_slowly(lane, draft, digest, lifetime),
-        }
+        let appended = match self.log.append(lane, ends, draft, digest) {
+            Ok(appended) => appended,
+            Err(_no_block) => self.append_slowly(lane, draft, digest, lifetime)?,
+        };
+        self.note(appended.0, draft.hash);
+        Ok(appended)
     }
 
     /// Appends a record that room was promised for, also when there is none elsewhere.
@@ -86,6 +88,7 @@ impl Engine {
         if let Some((ends, number)) = urgent.opened {
             self.wheel.add(ends, number);
         }
+        self.note(urgent.location, draft.hash);
         Ok((urgent.location, urgent.version))
     }
 
@@ -123,12 +126,19 @@ impl Engine {
             [_] => self.log.append(lane, ends, first, *digest).map(|placed| vec![placed]),
             _ => self.log.append_bundle(lane, ends, drafts),
         };
-        if let Ok(placed) = append(bucket_end(created, expires)) {
-            return Ok(placed);
+        let placed = match append(bucket_end(created, expires)) {
+            Ok(placed) => placed,
+            Err(_no_block) => {
+                let bytes = bundle_bytes_max(drafts);
+                let times = (created, expires);
+                let placed = self.append_with_room(lane, times, bytes, lifetime, append);
+                placed.map_err(|error| self.health.judge(error))?
+            }
+        };
+        for ((draft, _), (location, _)) in drafts.iter().zip(&placed) {
+            self.note(*location, draft.hash);
         }
-        let bytes = bundle_bytes_max(drafts);
-        let placed = self.append_with_room(lane, (created, expires), bytes, lifetime, append);
-        placed.map_err(|error| self.health.judge(error))
+        Ok(placed)
     }
 
     /// Makes room in an open bucket, in a new block, in a new segment, and appends so many bytes

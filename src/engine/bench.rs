@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use crate::config::{Config, Maintenance};
 use crate::engine::Engine;
+use crate::key::{KeyHasher, SECRET_BYTES};
 use crate::record::Own;
 use crate::sys::memory_disk::MemoryDisk;
+use crate::sys::power_cut::Snapshot;
+use crate::sys::sync::Mutex;
 use crate::time::{ManualClock, Timestamp, Ttl};
 
 /// Where the clock begins.
@@ -21,6 +24,8 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) config: Config,
     pub(crate) constant_hash: bool,
+    /// In place of the store's own.
+    pub(crate) secret: Option<[u8; SECRET_BYTES]>,
 }
 
 impl Bench {
@@ -42,7 +47,7 @@ impl Bench {
             ..Config::default()
         };
         set(&mut config);
-        Self { disk: Arc::default(), clock, config, constant_hash: false }
+        Self { disk: Arc::default(), clock, config, constant_hash: false, secret: None }
     }
 
     pub(crate) fn open(&self) -> Engine {
@@ -50,8 +55,13 @@ impl Bench {
     }
 
     pub(crate) fn open_on(&self, disk: Arc<MemoryDisk>) -> Engine {
-        let constant = self.constant_hash;
-        Engine::open_with(disk, self.config.clone(), |hasher| hasher.constant = constant).unwrap()
+        let adjust = |hasher: &mut KeyHasher| {
+            if let Some(secret) = self.secret {
+                *hasher = KeyHasher::new(secret);
+            }
+            hasher.constant = self.constant_hash;
+        };
+        Engine::open_with(disk, self.config.clone(), adjust).unwrap()
     }
 
     pub(crate) fn advance(&self, millis: u64) {
@@ -63,4 +73,38 @@ impl Bench {
 pub(crate) fn get(engine: &Engine, key: &str) -> Option<Vec<u8>> {
     let found = engine.get(key.as_bytes(), &mut Own).unwrap();
     found.map(|record| record.outcome().to_vec())
+}
+
+/// What a disk keeps or loses as a whole.
+const UNITS: [usize; 3] = [4096, 512, 8];
+
+/// Looks at the disk before each of its calls while `work` is done, and at the end.
+pub(crate) fn watched(bench: &Bench, work: impl FnOnce()) -> Vec<Snapshot> {
+    let looks: Arc<Mutex<Vec<Snapshot>>> = Arc::default();
+    let kept = looks.clone();
+    *bench.disk.watch.lock() = Some(Box::new(move |disk: &MemoryDisk| {
+        kept.lock().extend(UNITS.map(|unit| Snapshot::of(disk, unit)));
+    }));
+    work();
+    *bench.disk.watch.lock() = None;
+    let mut looks = std::mem::take(&mut *looks.lock());
+    looks.extend(UNITS.map(|unit| Snapshot::of(&bench.disk, unit)));
+    looks
+}
+
+/// Opens what every one of many power cuts may leave of each look; returns how many there were.
+pub(crate) fn cut(bench: &Bench, looks: &[Snapshot], most: usize, check: impl Fn(Engine)) -> usize {
+    let (mut seed, mut images) = (5_u64, 0);
+    for look in looks {
+        let draw = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            seed
+        };
+        for left in look.cuts(most, draw) {
+            let engine = bench.open_on(Arc::new(left.disk()));
+            check(engine);
+            images += 1;
+        }
+    }
+    images
 }

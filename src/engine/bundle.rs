@@ -41,7 +41,6 @@ pub(crate) enum Act<'a> {
     /// Its outcome is set, as [`Engine::set_if`] does, with a lifetime in milliseconds.
     Set { expected: Option<Version>, outcome: &'a [u8], lifetime_ms: Option<u64>, kept: Kept },
     /// It is removed; it is known with this version.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the outbox is to use it"))]
     Remove { expected: Version },
 }
 
@@ -56,9 +55,7 @@ pub(crate) struct Part<'a> {
 #[derive(Clone, Debug)]
 pub(crate) enum Together {
     /// All were changed; the versions of their records, in the order of the parts.
-    Done(
-        #[cfg_attr(not(test), expect(dead_code, reason = "the outbox is to use it"))] Vec<Version>,
-    ),
+    Done(Vec<Version>),
     /// None was, because of these, in the order of the parts.
     Refused(Vec<(usize, Refusal)>),
 }

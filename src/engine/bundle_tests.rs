@@ -1,24 +1,18 @@
 //! Bundles on a simulated disk: cut off at every moment, full, compacted, damaged, on one hash.
 
-use std::sync::Arc;
-
 use crate::config::Durability;
 use crate::engine::Engine;
 use crate::engine::begin::{Begun, Grant};
-use crate::engine::bench::{Bench, MINUTE, NEVER, get};
+use crate::engine::bench::{Bench, MINUTE, NEVER, cut, get, watched};
 use crate::engine::bundle::{Act, Part, Refusal, Together};
 use crate::error::{Error, Result};
 use crate::meta::Status;
 use crate::options::{CheckOptions, Kept};
 use crate::policy::{BeginOptions, Policy};
 use crate::record::{Ignore, Own};
-use crate::sys::memory_disk::MemoryDisk;
-use crate::sys::power_cut::Snapshot;
-use crate::sys::sync::Mutex;
 use crate::version::Version;
 
 const LIFE: u64 = 10 * MINUTE;
-const UNITS: [usize; 3] = [4096, 512, 8];
 
 fn kept() -> Kept {
     Policy::DEFAULT.kept(&CheckOptions::new(), LIFE).unwrap()
@@ -55,37 +49,6 @@ fn version(engine: &Engine, key: &str) -> Version {
     engine.get(key.as_bytes(), &mut Own).unwrap().unwrap().version()
 }
 
-/// Looks at the disk before each of its calls while `work` is done, and at the end.
-fn watched(bench: &Bench, work: impl FnOnce()) -> Vec<Snapshot> {
-    let looks: Arc<Mutex<Vec<Snapshot>>> = Arc::default();
-    let kept = looks.clone();
-    *bench.disk.watch.lock() = Some(Box::new(move |disk: &MemoryDisk| {
-        kept.lock().extend(UNITS.map(|unit| Snapshot::of(disk, unit)));
-    }));
-    work();
-    *bench.disk.watch.lock() = None;
-    let mut looks = std::mem::take(&mut *looks.lock());
-    looks.extend(UNITS.map(|unit| Snapshot::of(&bench.disk, unit)));
-    looks
-}
-
-/// Opens what every one of many power cuts may leave of each look; returns how many there were.
-fn cut(bench: &Bench, looks: &[Snapshot], most: usize, check: impl Fn(&Engine)) -> usize {
-    let (mut seed, mut images) = (5_u64, 0);
-    for look in looks {
-        let draw = || {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            seed
-        };
-        for left in look.cuts(most, draw) {
-            let engine = bench.open_on(Arc::new(left.disk()));
-            check(&engine);
-            images += 1;
-        }
-    }
-    images
-}
-
 /// How many of the keys are known with the outcome; any other outcome is wrong.
 fn known(engine: &Engine, keys: &[String], outcome: &[u8]) -> usize {
     let found = keys.iter().filter_map(|key| get(engine, key));
@@ -108,7 +71,7 @@ fn after_every_power_cut_all_keys_of_a_bundle_are_known_or_none_is() {
             engine.check_and_set(b"after", &[1; 1000], LIFE, &mut Ignore).unwrap();
         });
         let (none, all) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
-        let images = cut(&bench, &looks, 150, |engine| match known(engine, &keys, &outcome) {
+        let images = cut(&bench, &looks, 150, |engine| match known(&engine, &keys, &outcome) {
             0 => none.set(none.get() + 1),
             found if found == keys.len() => all.set(all.get() + 1),
             found => panic!("{found} of {count} keys of {length} bytes are known"),
@@ -132,8 +95,8 @@ fn a_bundle_that_was_synced_survives_every_power_cut_and_one_that_follows_it_who
             engine.sync().unwrap();
         });
         cut(&bench, &looks, 60, |engine| {
-            assert_eq!(known(engine, &first.map(String::from), b"first"), 3);
-            let found = known(engine, &second.map(String::from), b"second");
+            assert_eq!(known(&engine, &first.map(String::from), b"first"), 3);
+            let found = known(&engine, &second.map(String::from), b"second");
             assert!(found == 0 || found == 3, "{found} of 3");
         });
     }
@@ -172,9 +135,9 @@ fn a_lease_is_complete_after_a_power_cut_if_and_only_if_what_was_recorded_with_i
         let now = engine.clock.now();
         let status = engine.with_key(None, b"job", |full| engine.peek(full, now)).unwrap();
         let done = status.unwrap().status == Status::Completed;
-        assert_eq!(get(engine, "message 1").is_some(), done);
-        assert_eq!(get(engine, "position").unwrap() == b"new", done);
-        assert_eq!(get(engine, "gone").is_none(), done);
+        assert_eq!(get(&engine, "message 1").is_some(), done);
+        assert_eq!(get(&engine, "position").unwrap() == b"new", done);
+        assert_eq!(get(&engine, "gone").is_none(), done);
     });
     assert!(images > 100, "{images}");
 }

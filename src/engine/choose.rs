@@ -1,6 +1,6 @@
 //! Which segments compaction pays for.
 //!
-//! - A segment of which at least half counts no more.
+//! - A segment of which at least half counts no more, or that holds no record at all.
 //! - While more than an eighth of all bytes count no more, the segment with the largest such share.
 //! - Small remains of several segments of a bucket, which are joined to one.
 //!
@@ -37,6 +37,9 @@ struct Candidate {
 impl Engine {
     /// The segments to compact next, given how much was given back before.
     pub(crate) fn choose(&self, reclaimed: u64, now: Timestamp) -> Chosen {
+        if self.config.write_once {
+            return Chosen::new();
+        }
         let candidates: Vec<_> = self
             .log
             .sealed()
@@ -44,7 +47,7 @@ impl Engine {
             .filter(|segment| !segment.unsound.load(Ordering::Acquire) && !ends_soon(segment, now))
             .map(|segment| self.candidate(segment, reclaimed))
             .collect();
-        let mostly_dead = |one: &&Candidate| one.dead > 0 && one.dead * 2 >= one.used;
+        let mostly_dead = |one: &&Candidate| one.dead * 2 >= one.used;
         let chosen: Chosen =
             candidates.iter().filter(mostly_dead).map(|one| one.segment.clone()).collect();
         if !chosen.is_empty() {

@@ -294,11 +294,11 @@ impl Engine {
         }
     }
 
-    /// When the key's namespace was made or, outside of any, the store: of requests before that
-    /// nothing is known.
+    /// When the key's namespace was made or, outside of any, the store; or when a salvage gave up
+    /// records, if that was later. Of requests before that nothing is known for certain.
     pub(crate) fn born(&self, full: FullKey<'_>) -> Timestamp {
         let space = full.space().and_then(|number| self.log.space_created(number));
-        space.unwrap_or(self.created)
+        space.map_or(self.remembers_from, |made| made.max(self.remembers_from))
     }
 
     /// The number of the namespace with this name, which is made where there is none yet.

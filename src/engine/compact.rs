@@ -102,7 +102,13 @@ impl Engine {
                 }
                 Ok(true)
             }
-            Err(error) => Err(self.health.judge(error)),
+            // The block at hand was not read to its end, and a job that went on without it would
+            // drop records that were not copied.
+            Err(error) => {
+                compactor.job = None;
+                compactor.chosen.clear();
+                Err(self.health.judge(error))
+            }
         }
     }
 
@@ -275,6 +281,7 @@ impl Engine {
         }
         let copied = copied?;
         self.move_held(&view, location, copied.location);
+        self.note(copied.location, hash);
         if copied.begun {
             self.wheel.add(copied.segment.ends, copied.segment.number);
         }

@@ -14,21 +14,22 @@ use crate::fingerprint::Fingerprint;
 use crate::meta::Meta;
 use crate::policy::{BeginOptions, Policy};
 use crate::record::{Ignore, Own};
+use crate::sys::memory_disk::Fault;
 use crate::version::Version;
 
 /// What is known of a key, whole.
-type Picture = Option<(Meta, Option<Vec<u8>>)>;
+pub(crate) type Picture = Option<(Meta, Option<Vec<u8>>)>;
 
-fn insert(engine: &Engine, key: &str, outcome: &[u8], lifetime: u64) -> bool {
+pub(crate) fn insert(engine: &Engine, key: &str, outcome: &[u8], lifetime: u64) -> bool {
     !engine.check_and_set(key.as_bytes(), outcome, lifetime, &mut Ignore).unwrap()
 }
 
-fn remove(engine: &Engine, key: &str) -> bool {
+pub(crate) fn remove(engine: &Engine, key: &str) -> bool {
     let now = engine.clock.now();
     engine.with_key(None, key.as_bytes(), |full| engine.remove(full, None, now)).unwrap()
 }
 
-fn begin(engine: &Engine, key: &str) -> Option<Version> {
+pub(crate) fn begin(engine: &Engine, key: &str) -> Option<Version> {
     let options = BeginOptions::new().fingerprint(Fingerprint::of(key.as_bytes()));
     let terms = Policy::DEFAULT.terms(&options, NEVER).unwrap();
     let now = engine.clock.now();
@@ -39,7 +40,7 @@ fn begin(engine: &Engine, key: &str) -> Option<Version> {
     }
 }
 
-fn end(engine: &Engine, key: &str, token: Version, ending: Ending<'_>) {
+pub(crate) fn end(engine: &Engine, key: &str, token: Version, ending: Ending<'_>) {
     let now = engine.clock.now();
     let end = |full: crate::engine::claim::FullKey<'_>| engine.finish(full, token, ending, now);
     engine.with_key(None, key.as_bytes(), end).unwrap();
@@ -52,7 +53,7 @@ fn picture(engine: &Engine, key: &str) -> Picture {
     Some((meta, found.map(|record| record.outcome().to_vec())))
 }
 
-fn pictures(engine: &Engine, keys: &[String]) -> Vec<Picture> {
+pub(crate) fn pictures(engine: &Engine, keys: &[String]) -> Vec<Picture> {
     keys.iter().map(|key| picture(engine, key)).collect()
 }
 
@@ -61,7 +62,7 @@ fn maintain(engine: &Engine) {
 }
 
 /// Seals all that was written so far, without compacting anything.
-fn seal(engine: &Engine) {
+pub(crate) fn seal(engine: &Engine) {
     engine.log.withdraw_bucket(None);
     while let Some(segment) = engine.log.sealable() {
         engine.log.seal(&segment, engine.hasher(), engine.clock.now()).unwrap();
@@ -69,7 +70,7 @@ fn seal(engine: &Engine) {
 }
 
 /// Compacts the sealed segments that `chosen` accepts, whether it pays or not.
-fn compact(engine: &Engine, mut chosen: impl FnMut(u64) -> bool) {
+pub(crate) fn compact(engine: &Engine, mut chosen: impl FnMut(u64) -> bool) {
     let sealed = engine.log.sealed().into_iter().filter(|segment| chosen(segment.number));
     engine.compactor.lock().chosen = sealed.collect();
     loop {
@@ -242,10 +243,8 @@ fn a_tombstone_stays_while_the_record_after_it_ends_sooner_than_what_it_kills() 
     }
 }
 
-/// marin-community/marin#4881, #4889, Basekick-Labs/arc#157, #163: a crash between publishing what
-/// was merged and deleting its sources, and both counted afterwards.
-/// marin#4881, #4889, Basekick-Labs/arc#157, #163: after a crash between the merged file and the
-/// removal of its sources both were loaded.
+/// marin-community/marin#4881, #4889, Basekick-Labs/arc#157, #163: after a crash between publishing
+/// what was merged and removing its sources, both were loaded.
 #[test]
 fn a_cut_at_any_step_of_compaction_leaves_every_key_as_it_was() {
     let bench = Bench::with(|_| ());
@@ -393,6 +392,39 @@ fn a_full_disk_stops_compaction_without_harm_and_room_lets_it_go_on() {
     maintain(&engine);
     assert!(engine.stats().segments_compacted > 0);
     assert_eq!(pictures(&engine, &keys), before);
+}
+
+/// Too many open files, or no memory for a mapping, and then a next step as if nothing had been.
+#[test]
+fn a_call_refused_for_a_moment_during_compaction_loses_no_key() {
+    let keys: Vec<_> = (0..2_000).map(|i| format!("key {i}")).collect();
+    let (mut refused, mut compacted) = (0, 0);
+    for call in 0..24 {
+        let bench = Bench::with(|_| ());
+        let engine = bench.open();
+        keys.iter().for_each(|key| assert!(insert(&engine, key, &[7; 100], NEVER)));
+        keys.iter().step_by(2).for_each(|key| assert!(remove(&engine, key)));
+        seal(&engine);
+        let before = pictures(&engine, &keys);
+        let at = bench.disk.calls.lock().len() as u64 + call;
+        let kind = std::io::ErrorKind::OutOfMemory;
+        *bench.disk.fault.lock() = Some(Fault { at, from_then_on: false, kind });
+        for _ in 0..4_000 {
+            match engine.maintain(Duration::ZERO) {
+                Ok(done) if !done.more => break,
+                Ok(_) => {}
+                Err(Error::Io { .. }) => refused += 1,
+                // The call was a sync.
+                Err(_) => break,
+            }
+        }
+        *bench.disk.fault.lock() = None;
+        compacted += engine.stats().segments_compacted;
+        assert_eq!(pictures(&engine, &keys), before, "call {call}");
+        drop(engine);
+        assert_eq!(pictures(&bench.open(), &keys), before, "call {call}");
+    }
+    assert!(refused > 10 && compacted > 5, "{refused} refused, {compacted} compacted");
 }
 
 #[test]

@@ -29,10 +29,13 @@ impl Engine {
     /// Drops the segments of every bucket that has ended; returns how many.
     pub(crate) fn expire(&self, now: Timestamp) -> Result<u64> {
         let due = self.wheel.take_due(now);
-        if due.is_empty() {
+        let dropped = if due.is_empty() { Vec::new() } else { self.drop_and_sweep(&due, now)? };
+        if let Some(filter) = &self.filter {
+            filter.drop_ended(now);
+        }
+        if dropped.is_empty() {
             return Ok(0);
         }
-        let dropped = self.drop_and_sweep(&due, now)?;
         let superseded = |segment: &Arc<Segment>| self.log.waste.of(segment.chunks()).superseded;
         self.compactor.lock().reclaimed += dropped.iter().map(superseded).sum::<u64>();
         let count = dropped.len() as u64;
@@ -68,8 +71,15 @@ impl Engine {
             freed += self.index.lock_stripe(stripe).sweep(|location| self.log.is_dead(location));
             sweeper.swept += 1;
             let swept = sweeper.swept;
-            let mut free = sweeper.dropped.extract_if(.., |(until, _)| *until <= swept);
-            free.try_for_each(|(_, segment)| self.log.free(&segment))?;
+            while let Some(at) = sweeper.dropped.iter().position(|(until, _)| *until <= swept) {
+                let segment = &sweeper.dropped[at].1;
+                if let Some(filter) = &self.filter {
+                    filter.release(segment.chunks());
+                }
+                // Where the system refuses, the place is given back at a later step.
+                self.log.free(segment)?;
+                sweeper.dropped.swap_remove(at);
+            }
         }
         Ok((freed, !sweeper.dropped.is_empty()))
     }

@@ -173,6 +173,9 @@ impl Engine {
     /// What is known of the key.
     pub(crate) fn peek(&self, full: FullKey<'_>, now: Timestamp) -> Result<Option<Meta>> {
         self.health.check_readable()?;
+        if self.is_unseen(full.hash) {
+            return Ok(None);
+        }
         let stripe = self.index.lock(full.hash);
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
         Ok(self.known(&lookup, now)?.map(|known| known.meta()))

@@ -89,6 +89,30 @@ fn every_lease_begun_before_the_disk_filled_up_can_be_completed() {
 }
 
 #[test]
+fn what_is_completed_in_kept_room_is_durable_once_it_was_synced() {
+    let bench = Bench::new();
+    let engine = bench.open();
+    let key = |number: usize| format!("lease {number}");
+    let grants: Vec<Grant> =
+        (0..100).map(|number| started(begin(&engine, &key(number), 10 * MINUTE))).collect();
+    *bench.disk.room.lock() = Some(0);
+    fill(&engine);
+    engine.sync().unwrap();
+    let before = engine.log.segments().len();
+    for (number, grant) in grants.iter().enumerate() {
+        let ending = Ending::Complete(&[7; OUTCOME_BYTES_RESERVED]);
+        end(&engine, &key(number), grant.version, ending).unwrap();
+    }
+    assert!(engine.log.segments().len() > before, "a kept segment is in use");
+    let settled = |number: usize| engine.is_settled(engine.hasher().hash(key(number).as_bytes()));
+    assert!(!settled(99));
+    engine.settle_all().unwrap();
+    assert!((0..100).all(settled));
+    let engine = bench.open_on(Arc::new(bench.disk.after_power_cut(|| false)));
+    assert!((0..100).all(|number| get(&engine, &key(number)).is_some()));
+}
+
+#[test]
 fn a_promise_ends_with_its_lease_and_with_its_bucket() {
     let bench = Bench::new();
     let engine = bench.open();

@@ -200,6 +200,9 @@ impl Engine {
         {
             return Ok(answer);
         }
+        if self.is_excluded(hash) {
+            return Ok(receive.nothing());
+        }
         let stripe = self.index.lock(hash);
         let lookup = self.find(&stripe, hash, key)?;
         let answer = lookup.hand_over_live(now, receive);

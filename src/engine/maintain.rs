@@ -4,9 +4,17 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::log::spares::Next;
 use crate::stats::Maintained;
 use crate::sys::clock;
 use crate::time::Timestamp;
+use crate::wheel;
+
+/// The bucket that records of this lifetime, which go to the one ending at `ends`, move on to soon.
+fn upcoming(ends: Timestamp, lifetime: u64, now: Timestamp) -> Option<Next> {
+    let (next, width_ms, elapsed_ms) = wheel::upcoming(ends, lifetime, now)?;
+    Some(Next { ends: next, width_ms, elapsed_ms })
+}
 
 impl Engine {
     /// Expires, sweeps, seals, compacts and prepares until `budget` is used up or nothing is left
@@ -37,7 +45,8 @@ impl Engine {
         }
         self.prepare_room(now)?;
         done.segments_expired = self.expire(now)?;
-        let mut compact = seal;
+        // What was sealed of a store whose records are never replaced stays as it is.
+        let mut compact = seal && !self.config.write_once;
         loop {
             self.commit_step(now)?;
             let (freed, sweep_more) = self.sweep_step()?;
@@ -46,7 +55,8 @@ impl Engine {
             done.segments_sealed += u64::from(sealed);
             // Once there is nothing to compact, only another sealed segment can change that.
             compact = (compact || sealed) && self.compact_step()?;
-            done.more = sweep_more || sealed || compact;
+            let renewed = self.renew_filter_step()?;
+            done.more = sweep_more || sealed || compact || renewed;
             if !done.more || clock::monotonic_millis() >= until {
                 return Ok(done);
             }
@@ -59,7 +69,10 @@ impl Engine {
         let _compactor = self.compactor.lock();
         self.health.check_writable()?;
         // Room for new records first: one that waits for a segment is a caller waiting.
-        for prepared in [self.log.prepare_ahead(now).map(|_| ()), self.log.keep_for_removals(now)] {
+        let upcoming = |ends, lifetime| upcoming(ends, lifetime, now);
+        let spares = self.log.prepare_ahead(&upcoming, now).map(|_| ());
+        let kept = if self.config.write_once { Ok(()) } else { self.log.keep_for_removals(now) };
+        for prepared in [spares, kept] {
             match prepared {
                 Ok(()) | Err(Error::Full { .. }) => {}
                 Err(error) => return Err(error),

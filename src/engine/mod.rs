@@ -31,13 +31,16 @@ pub(crate) mod plain;
 pub(crate) mod recover;
 pub(crate) mod remove;
 pub(crate) mod scan;
+#[cfg(feature = "ballot")]
+pub(crate) mod seal;
 pub(crate) mod seen;
 mod set_if;
+pub(crate) mod unseen;
 pub(crate) mod waiters;
 pub(crate) mod wake;
 
 #[cfg(test)]
-mod bench;
+pub(crate) mod bench;
 #[cfg(test)]
 mod bundle_tests;
 #[cfg(test)]
@@ -45,7 +48,11 @@ mod commit_tests;
 #[cfg(test)]
 mod compact_tests;
 #[cfg(test)]
+mod flood_tests;
+#[cfg(test)]
 mod hold_tests;
+#[cfg(test)]
+mod jump_tests;
 #[cfg(test)]
 mod lease_tests;
 #[cfg(all(test, oncelog_shuttle))]
@@ -57,9 +64,17 @@ mod recover_tests;
 #[cfg(test)]
 mod room_tests;
 #[cfg(test)]
+mod sealing_tests;
+#[cfg(test)]
 mod set_if_tests;
 #[cfg(test)]
+mod spare_tests;
+#[cfg(test)]
+mod subset_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unseen_tests;
 
 use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -72,12 +87,14 @@ use crate::engine::commit::Commit;
 use crate::engine::compact::Compactor;
 use crate::engine::expire::Sweeper;
 use crate::engine::health::Health;
+use crate::engine::unseen::Renewal;
 use crate::engine::waiters::Waiters;
 use crate::engine::wake::Wake;
+use crate::filter::Filter;
 use crate::index::Index;
 use crate::key::KeyHasher;
 use crate::log::Log;
-use crate::stats::{NamespaceStats, RecoveryReport, Stats};
+use crate::stats::{FilterStats, NamespaceStats, RecoveryReport, Stats};
 use crate::sys::sync::Mutex;
 use crate::time::{EngineClock, Timestamp};
 use crate::wheel::Wheel;
@@ -90,13 +107,16 @@ pub(crate) struct Engine {
     pub(crate) wheel: Wheel,
     pub(crate) clock: EngineClock,
     pub(crate) config: Config,
+    /// On only where the settings ask for it.
+    filter: Option<Box<Filter>>,
+    renewal: Mutex<Renewal>,
     hasher: KeyHasher,
     /// The store's lifetime in milliseconds.
     lifetime: u64,
     /// Checks of keys outside of any namespace need nothing of the policy.
     plain: bool,
-    /// When the store was created.
-    created: Timestamp,
+    /// When the store was created, or last lost records: what was handled before may be forgotten.
+    remembers_from: Timestamp,
     health: Health,
     sweeper: Mutex<Sweeper>,
     compactor: Mutex<Compactor>,
@@ -131,6 +151,8 @@ struct Counters {
     renewed: AtomicU64,
     segments_expired: AtomicU64,
     segments_compacted: AtomicU64,
+    filter_excluded: AtomicU64,
+    filter_passed: AtomicU64,
 }
 
 impl Engine {
@@ -194,6 +216,11 @@ impl Engine {
         let stripes = 0..self.index.stripe_count();
         let (segments, disk_bytes) = self.log.sizes();
         let drift = self.clock.drift();
+        let filter = self.filter_stats().map(|stats| FilterStats {
+            excluded: sum(|counters| &counters.filter_excluded),
+            passed: sum(|counters| &counters.filter_passed),
+            ..stats
+        });
         Stats {
             keys: stripes.map(|stripe| self.index.lock_stripe(stripe).held()).sum(),
             segments,
@@ -215,9 +242,11 @@ impl Engine {
             leases_released: sum(|counters| &counters.released),
             leases_renewed: sum(|counters| &counters.renewed),
             waiting: self.waiters.count() as u64,
+            segments_awaited: self.log.segments_awaited(),
             segments_expired: sum(|counters| &counters.segments_expired),
             segments_compacted: sum(|counters| &counters.segments_compacted),
             clock_suspended_ms: drift.suspended_ms,
+            filter,
             clock_followed_ms: drift.followed_ms,
             clock_ahead_ms: drift.ahead_ms,
         }

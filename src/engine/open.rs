@@ -2,7 +2,7 @@
 //!
 //! The order is what makes a crash at any point harmless: a new store's identity is written last,
 //! so that a directory without one is empty; an existing store changes nothing but debris before
-//! its segments were read, and answers nothing before the new epoch is on stable storage.
+//! its segments were read, and gives no version out before the new epoch is on stable storage.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,6 +11,7 @@ use crossbeam_utils::CachePadded;
 use crate::config::{Config, Durability, SEGMENT_BYTES_MAX};
 use crate::engine::{Counters, Engine};
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::format::identity::{Identity, IdentityError};
 use crate::format::layout::{FORMAT_VERSION, IDENTITY_FILE, MANIFEST_FILE};
 use crate::format::manifest::{ListedDurability, Manifest};
@@ -48,6 +49,7 @@ impl Engine {
             }
         };
         report.after_close = manifest.closed;
+        report.salvaged = manifest.salvaged;
         let epoch = manifest.epoch.checked_add(1).ok_or(Error::Full { what: "epochs" })?;
         let (min, max) = (config.segment_bytes_min, config.segment_bytes_max);
         let total = config.max_bytes.unwrap_or(u64::MAX);
@@ -55,6 +57,10 @@ impl Engine {
         let log = Log::new(disk.clone(), identity.id, config.lanes, sizes, epoch)?;
         let index = Index::limited(config.stripes, config.max_keys)
             .map_err(|e| Error::io("reserve index memory", &disk.path(""), e))?;
+        let filter = config.negative_filter.then(|| Filter::new(log.chunk_count()).map(Box::new));
+        let filter = filter
+            .transpose()
+            .map_err(|e| Error::io("reserve filter memory", &disk.path(""), e))?;
         let mut hasher = KeyHasher::new(identity.secret);
         adjust(&mut hasher);
         let jumps = config.jumps;
@@ -66,10 +72,12 @@ impl Engine {
             wheel: Wheel::default(),
             clock: EngineClock::new(config.clock.clone(), manifest.time, jumps),
             config,
+            filter,
+            renewal: crate::sys::sync::Mutex::default(),
             hasher,
             lifetime,
             plain: config_is_plain,
-            created: identity.created,
+            remembers_from: identity.created.max(manifest.salvaged.unwrap_or_default()),
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),
             compactor: crate::sys::sync::Mutex::default(),
@@ -91,9 +99,10 @@ impl Engine {
         let unused = engine.recover(&manifest)?;
         engine.recovery.clock_held_ms = engine.clock.settle();
         // From here on the epoch is in use; nothing was answered before.
-        engine.log.save_manifest(engine.clock.now(), false)?;
-        engine.log.remove_unused(&unused)?;
-        engine.log.keep_for_earlier(engine.clock.now())?;
+        if engine.log.list_epoch(engine.clock.now())? {
+            engine.log.remove_unused(&unused)?;
+            engine.log.keep_for_earlier(engine.clock.now())?;
+        }
         Ok(engine)
     }
 
@@ -147,6 +156,7 @@ fn create(disk: &dyn Disk, config: &Config) -> Result<(Identity, Manifest)> {
         durability: ListedDurability::default(),
         time: created,
         next_number: 1,
+        salvaged: None,
         spaces: Vec::new(),
         segments: Vec::new(),
     };

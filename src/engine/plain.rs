@@ -95,6 +95,9 @@ impl Engine {
         receive: &mut R,
     ) -> Result<R::Answer> {
         self.health.check_readable()?;
+        if self.is_unseen(full.hash) {
+            return Ok(receive.nothing());
+        }
         let stripe = self.index.lock(full.hash);
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
         let answer = lookup.hand_over_live(now, receive);

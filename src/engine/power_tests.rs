@@ -5,11 +5,16 @@
 //! each look images are made of what a power cut may leave; each is opened and held against the
 //! promise. Opening is watched in the same way, and so is opening what a cut of that has left.
 //!
-//! `ONCELOG_CUTS=N` tries up to N images of each look, and `ONCELOG_STEPS=N` takes workloads of up
-//! to N steps. What happens before the last step is tried with the workload that ends there.
+//! What happens before the last step is tried with the workload that ends there.
+//!
+//! `ONCELOG_LONG=1` is the long form, of more than a million images: of each look every subset where
+//! a cut has up to 10 choices, 1024 of those with more choices, and openings cut short twice after
+//! every life of up to two steps. By themselves, `ONCELOG_CUTS=N` tries up to N images of each look,
+//! `ONCELOG_STEPS=N` takes workloads of up to N steps, and `ONCELOG_SEED=N` draws others.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -220,19 +225,44 @@ fn watch(disk: &MemoryDisk, promise: &Arc<Mutex<Promise>>) -> Arc<Mutex<Vec<Look
     looks
 }
 
+/// Images of one look: in the suite, and in the long form.
+const CUTS: usize = 6;
+const CUTS_LONG: usize = 1024;
+
 /// Random numbers, and how many images were tried.
 struct Trial {
     seed: u64,
     /// Images of one look.
     most: usize,
     images: usize,
+    /// Looks of which images were made, and those of which all there are were.
+    looks: usize,
+    exhausted: usize,
     seen: HashSet<u64>,
 }
 
 impl Trial {
     fn new(seed: u64) -> Self {
-        let most = number("ONCELOG_CUTS").unwrap_or(6);
-        Self { seed, most, images: 0, seen: HashSet::new() }
+        let most = number("ONCELOG_CUTS").unwrap_or(if is_long() { CUTS_LONG } else { CUTS });
+        let other = number("ONCELOG_SEED").unwrap_or(0) as u64;
+        let seed = seed ^ other.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self { seed, most, images: 0, looks: 0, exhausted: 0, seen: HashSet::new() }
+    }
+
+    fn add(mut self, other: &Self) -> Self {
+        self.images += other.images;
+        self.looks += other.looks;
+        self.exhausted += other.exhausted;
+        self
+    }
+
+    /// What was tried, and what of it is all there is.
+    fn said(&self) -> String {
+        let Self { images, looks, exhausted, most, .. } = self;
+        format!(
+            "{images} images of {looks} looks, up to {most} of each, {exhausted} of them tried \
+             with every subset, 0 violations"
+        )
     }
 
     /// Tries every image of a look; those of an opening, `depth` times over.
@@ -243,6 +273,8 @@ impl Trial {
             *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             *seed
         };
+        self.looks += 1;
+        self.exhausted += usize::from(snapshot.is_exhausted_by(self.most));
         for left in snapshot.cuts(self.most, draw) {
             // One image may be fine at one moment and break a promise made later.
             let mut hasher = DefaultHasher::new();
@@ -294,6 +326,11 @@ impl Trial {
             }
         }
     }
+}
+
+/// True for the form that takes a quarter of an hour.
+fn is_long() -> bool {
+    number("ONCELOG_LONG").is_some_and(|long| long > 0)
 }
 
 fn number(name: &str) -> Option<usize> {
@@ -355,29 +392,33 @@ fn every_short_life_keeps_its_promise_through_every_power_cut() {
         while let Some((level, steps)) = next() {
             try_workload(&mut trial, level, &steps, 0);
         }
-        trial.images
+        trial
     };
-    let images: usize = std::thread::scope(|scope| {
+    let tried = std::thread::scope(|scope| {
         let workers = [scope.spawn(work), scope.spawn(work)];
-        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+        let trials = workers.map(|worker| worker.join().unwrap());
+        trials.into_iter().fold(Trial::new(7), |sum, trial| sum.add(&trial))
     });
-    report(&format!("{count} workloads of up to {longest} steps, {images} images, 0 violations"));
+    report(&format!("all {count} workloads of up to {longest} steps: {}", tried.said()));
 }
 
 #[test]
 fn recovery_cut_short_twice_keeps_the_promise() {
     let mut trial = Trial::new(11);
-    let lives = [
-        &[Step::Check, Step::CheckLong][..],
-        &[Step::Begin, Step::Complete],
-        &[Step::Check, Step::Remove],
+    // Openings are many: as many images of each as in the suite.
+    trial.most = number("ONCELOG_CUTS").unwrap_or(CUTS);
+    let chosen = [
+        vec![Step::Check, Step::CheckLong],
+        vec![Step::Begin, Step::Complete],
+        vec![Step::Check, Step::Remove],
     ];
+    let lives = if is_long() { (0..=2).flat_map(workloads).collect() } else { chosen.to_vec() };
     for level in [Durability::Process, Durability::Synced] {
-        for steps in lives {
+        for steps in &lives {
             try_workload(&mut trial, level, steps, 2);
         }
     }
-    report(&format!("{} images of openings cut short, 0 violations", trial.images));
+    report(&format!("openings cut short twice after {} lives: {}", lives.len(), trial.said()));
 }
 
 #[test]
@@ -411,5 +452,5 @@ fn a_store_whose_creation_is_cut_short_opens_and_is_empty() {
 
 /// The bound of what was tried is a result.
 fn report(text: &str) {
-    println!("power cuts: {text}");
+    let _ = writeln!(std::io::stderr(), "power cuts: {text}");
 }

@@ -74,6 +74,7 @@ impl Engine {
     pub(crate) fn recover(&mut self, manifest: &Manifest) -> Result<Vec<u64>> {
         self.log.raise_number(manifest.next_number);
         self.log.restore_spaces(manifest.spaces.clone());
+        self.log.restore_salvaged(manifest.salvaged);
         self.recovery.debris = self.log.remove_debris(&manifest.segments)?;
         let now = self.clock.now();
         let passed = now.as_millis().saturating_sub(manifest.time.as_millis());
@@ -100,9 +101,14 @@ impl Engine {
         }
         self.recovery.expired = expired.len() as u64;
         if !expired.is_empty() {
-            for segment in self.log.drop_segments(&expired, now)? {
-                // No slot was ever set for it.
-                self.log.free(&segment)?;
+            match self.log.drop_segments(&expired, now) {
+                // No slot was ever set for any of them.
+                Ok(dropped) => dropped.iter().try_for_each(|segment| self.log.free(segment))?,
+                // Maintenance drops them once there is room for a manifest.
+                Err(Error::Full { .. }) => {
+                    expired.iter().for_each(|number| self.wheel.add(now, *number));
+                }
+                Err(error) => return Err(error),
             }
         }
         let (report, found) = self.run_tasks(tasks)?;
@@ -334,11 +340,15 @@ impl Engine {
         match (failure, found) {
             (Some(error), _) => return Err(error),
             (None, Some((cell, other))) if later => {
+                self.note(location, hash);
                 stripe.replace(cell, hash, location);
                 self.count_lost(other, loser);
             }
             (None, Some(_)) => self.count_lost(location, loser),
-            (None, None) => stripe.place(hash, location),
+            (None, None) => {
+                self.note(location, hash);
+                stripe.place(hash, location);
+            }
         }
         Ok(())
     }

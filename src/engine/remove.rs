@@ -21,8 +21,12 @@ impl Engine {
         expected: Option<Version>,
         now: Timestamp,
     ) -> Result<bool> {
+        self.health.check_writable()?;
+        if self.is_unseen(full.hash) {
+            return Ok(false);
+        }
         let mut stripe = self.index.lock(full.hash);
-        // Under the lock, as close() waits for the stripes and then for nobody.
+        // Again under the lock, as close() waits for the stripes and then for nobody.
         self.health.check_writable()?;
         let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
         let Some(known) = self.known(&lookup, now)? else {

@@ -128,6 +128,7 @@ fn the_limit_of_keys_is_not_exceeded_by_many_threads_and_counts_what_is_found_at
         clock: bench.clock.clone(),
         config: Config { max_keys: Some(100), ..bench.config.clone() },
         constant_hash: false,
+        secret: None,
     };
     let engine = smaller.open();
     assert_eq!(engine.stats().keys, taken);

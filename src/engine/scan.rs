@@ -2,6 +2,9 @@
 //!
 //! Each stripe is locked for one pass over its slots, and free between two passes. A key that
 //! changes meanwhile is seen in one of its states, or not at all.
+//!
+//! That a key is not found, or not in the state asked for, is an answer as well: whether a pass
+//! rests on stable storage depends on every record that it has looked at, removals included.
 
 use crate::engine::Engine;
 use crate::engine::claim::PREFIX_BYTES;
@@ -15,7 +18,8 @@ use crate::time::Timestamp;
 pub(crate) type Item = (Vec<u8>, Meta);
 
 impl Engine {
-    /// Adds the keys of a stripe, in the namespace or outside of any, that `wanted` accepts.
+    /// Adds the keys of a stripe, in the namespace or outside of any, that `wanted` accepts. True
+    /// if all that it has looked at is on stable storage.
     pub(crate) fn scan_stripe(
         &self,
         stripe: usize,
@@ -23,12 +27,13 @@ impl Engine {
         now: Timestamp,
         wanted: impl Fn(&Meta) -> bool,
         items: &mut Vec<Item>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.health.check_readable()?;
-        let mut failure = None;
+        let (mut failure, mut durable) = (None, true);
         let mut key = Vec::new();
         let guard = self.index.lock_stripe(stripe);
         guard.each(|location| {
+            durable &= self.log.is_durable(location);
             let view = match self.log.view(location) {
                 Found::Record(view) if !view.unverified || self.is_sound(location, &view) => view,
                 Found::Dead => return,
@@ -55,7 +60,7 @@ impl Engine {
         drop(guard);
         match failure {
             Some(location) => Err(self.damaged(location)),
-            None => Ok(()),
+            None => Ok(durable),
         }
     }
 }

@@ -53,12 +53,16 @@ impl Identity {
         if version != FORMAT_VERSION {
             return Err(IdentityError::Version(version));
         }
-        let fields = body.get(16..).ok_or(IdentityError::Damaged)?;
+        let fields = body.get(12..).ok_or(IdentityError::Damaged)?;
         Self::decode_fields(fields).ok_or(IdentityError::Damaged)
     }
 
     fn decode_fields(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
+        // Zeros in this version: what another one may say there must not be passed over.
+        if reader.u32()? != 0 {
+            return None;
+        }
         let id = reader.array()?;
         let created = Timestamp::from_millis(reader.u64()?);
         let secret = reader.array()?;
@@ -69,6 +73,7 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::{Identity, IdentityError};
+    use crate::format::reader::seal;
     use crate::time::Timestamp;
 
     #[test]
@@ -86,6 +91,16 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(Identity::decode(&bytes[..len]).is_err());
         }
+    }
+
+    #[test]
+    fn an_identity_whose_unused_bytes_say_something_is_refused() {
+        let created = Timestamp::from_millis(5);
+        let mut bytes = Identity { id: [3; 16], secret: [9; 192], created }.encode();
+        bytes.truncate(232);
+        bytes[13] = 1;
+        seal(&mut bytes);
+        assert_eq!(Identity::decode(&bytes).err(), Some(IdentityError::Damaged));
     }
 
     #[test]

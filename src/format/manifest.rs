@@ -14,6 +14,7 @@ const ENTRY_BYTES: usize = 32;
 /// Bits of the word that says how the manifest is to be read.
 const CLOSED: u32 = 1;
 const HELD: u32 = 2;
+const SALVAGED: u32 = 4;
 
 /// How far a listed segment has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub(crate) struct Manifest {
     /// The store's time when this was written; it never runs back behind it.
     pub(crate) time: Timestamp,
     pub(crate) next_number: u64,
+    /// When records were last given up by a salvage: keys from before may be forgotten.
+    pub(crate) salvaged: Option<Timestamp>,
     pub(crate) spaces: Vec<Space>,
     pub(crate) segments: Vec<Listed>,
 }
@@ -91,13 +94,17 @@ impl Manifest {
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         let level = ListedDurability::ALL.iter().position(|level| *level == self.durability);
         let level = u32::try_from(level.unwrap_or(0)).unwrap_or(0) << DURABILITY_SHIFT;
-        let marks = if self.closed { CLOSED | HELD } else { HELD };
+        let mut marks = if self.closed { CLOSED | HELD } else { HELD };
+        marks |= if self.salvaged.is_some() { SALVAGED } else { 0 };
         bytes.extend_from_slice(&(marks | level).to_le_bytes());
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
         let spaces = u32::try_from(self.spaces.len()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&spaces.to_le_bytes());
         bytes.extend_from_slice(&self.time.as_millis().to_le_bytes());
         bytes.extend_from_slice(&self.next_number.to_le_bytes());
+        if let Some(salvaged) = self.salvaged {
+            bytes.extend_from_slice(&salvaged.as_millis().to_le_bytes());
+        }
         for space in &self.spaces {
             let length = u32::try_from(space.name.len()).unwrap_or(u32::MAX);
             bytes.extend_from_slice(&space.number.to_le_bytes());
@@ -125,7 +132,7 @@ impl Manifest {
             return None;
         }
         let marks = reader.u32()?;
-        if marks & ((1 << DURABILITY_SHIFT) - 1) & !(CLOSED | HELD) != 0 {
+        if marks & ((1 << DURABILITY_SHIFT) - 1) & !(CLOSED | HELD | SALVAGED) != 0 {
             return None;
         }
         let closed = marks & CLOSED != 0;
@@ -135,6 +142,8 @@ impl Manifest {
         let space_count = reader.u32()?;
         let time = Timestamp::from_millis(reader.u64()?);
         let next_number = reader.u64()?;
+        let salvaged = if marks & SALVAGED != 0 { Some(reader.u64()?) } else { None };
+        let salvaged = salvaged.map(Timestamp::from_millis);
         let mut spaces = Vec::new();
         for _ in 0..space_count {
             let (number, length) = (reader.u32()?, reader.u32()?);
@@ -156,7 +165,12 @@ impl Manifest {
             };
             segments.push(Listed { number, bytes, state, records });
         }
-        Some(Self { epoch, closed, durability, time, next_number, spaces, segments })
+        let mut numbers: Vec<u64> = segments.iter().map(|segment| segment.number).collect();
+        numbers.sort_unstable();
+        if numbers.windows(2).any(|pair| pair.first() == pair.last()) {
+            return None;
+        }
+        Some(Self { epoch, closed, durability, time, next_number, salvaged, spaces, segments })
     }
 }
 
@@ -179,6 +193,7 @@ mod tests {
             durability: ListedDurability::Synced,
             time: Timestamp::from_millis(99),
             next_number: 4,
+            salvaged: Some(Timestamp::from_millis(77)),
             spaces: vec![space(1, "payments"), space(2, "x")],
             segments: vec![sealed, open],
         }
@@ -186,6 +201,11 @@ mod tests {
 
     #[test]
     fn a_manifest_comes_back_and_no_damage_goes_unnoticed() {
+        let never = Manifest { salvaged: None, ..sample() };
+        assert_eq!(Manifest::decode(&never.encode()), Some(never));
+        let mut twice = sample();
+        twice.segments.push(twice.segments[0]);
+        assert_eq!(Manifest::decode(&twice.encode()), None, "a segment is listed twice");
         let bytes = sample().encode();
         assert_eq!(Manifest::decode(&bytes), Some(sample()));
         for bit in 0..bytes.len() * 8 {

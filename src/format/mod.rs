@@ -10,6 +10,7 @@ pub(crate) mod location;
 pub(crate) mod manifest;
 pub(crate) mod reader;
 pub(crate) mod record;
+pub(crate) mod repair;
 pub(crate) mod run;
 pub(crate) mod segment;
 pub(crate) mod state;

@@ -47,7 +47,7 @@ impl SegmentHead {
         if reader.array()? != MAGIC || reader.u32()? != FORMAT_VERSION {
             return None;
         }
-        Some(Self {
+        let head = Self {
             store: reader.array()?,
             number: reader.u64()?,
             bytes: reader.u64()?,
@@ -55,7 +55,8 @@ impl SegmentHead {
             version: reader.u64()?,
             created: reader.u64()?,
             lifetime: reader.u64()?,
-        })
+        };
+        (reader.u64()? == 0 && reader.0.is_empty()).then_some(head)
     }
 
     /// What the segment's records have in common.

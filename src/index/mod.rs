@@ -113,6 +113,18 @@ impl Index {
         Search::home(self, self.stripe(self.stripe_of(hash)), hash)
     }
 
+    /// The bits of a hash that can be told from its slot: its stripe and its tag.
+    #[inline]
+    pub(crate) fn imprint(&self, hash: KeyHash) -> u64 {
+        Self::imprint_in(self.stripe_of(hash), Tag::of(hash))
+    }
+
+    /// The imprint of a key with this tag in stripe `number`.
+    #[inline]
+    pub(crate) fn imprint_in(number: usize, tag: Tag) -> u64 {
+        (number as u64) << 28 | u64::from(tag.bits())
+    }
+
     /// Bytes of memory that the lines take.
     pub(crate) fn bytes(&self) -> u64 {
         self.blocks.lines_in_use() * size_of::<Line>() as u64
@@ -148,5 +160,39 @@ impl Index {
     /// The two to the `order` lines of a block.
     fn lines(&self, first: u32, order: u32) -> &[Line] {
         self.arena.lines(first as usize, 1 << order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Index;
+    use crate::format::location::Location;
+    use crate::key::KeyHash;
+
+    #[test]
+    fn what_overflowed_its_line_is_found_after_the_line_was_swept() {
+        let index = Index::new(1).unwrap();
+        // Of one hash, so that all begin at one line and fill it and the next ones.
+        let hash = KeyHash::from_u64(0x1234_5678_9abc_def0);
+        let at = |i: u64| Location::from_units(i + 1);
+        let mut stripe = index.lock(hash);
+        for i in 0..40 {
+            stripe.reserve(|_| false).unwrap();
+            stripe.place(hash, at(i));
+        }
+        let is_dead = |location: Location| (0..40).step_by(3).any(|i| at(i) == location);
+        assert_eq!(stripe.sweep(is_dead), 14);
+        for i in 0..40 {
+            let found = stripe.find(hash, |location| location == at(i)).is_some();
+            assert_eq!(found, i % 3 != 0, "slot {i}");
+        }
+        // Their room is used again, and no slot is lost to that.
+        for i in 40..54 {
+            stripe.reserve(|_| false).unwrap();
+            stripe.place(hash, at(i));
+        }
+        let found = |i: &u64| stripe.find(hash, |location| location == at(*i)).is_some();
+        assert_eq!((0..54).filter(found).count(), 40);
+        assert_eq!(stripe.held(), 40);
     }
 }

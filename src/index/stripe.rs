@@ -304,9 +304,14 @@ impl<'a> StripeGuard<'a> {
 
     /// Visits every location that a slot leads to.
     pub(crate) fn each(&self, mut visit: impl FnMut(Location)) {
-        for line in self.blocks().flatten() {
-            for location in line.0.iter().filter_map(|cell| Slot::load(cell).location()) {
-                visit(location);
+        self.each_tagged(|_, location| visit(location));
+    }
+
+    /// Visits every slot that leads to a location.
+    pub(crate) fn each_tagged(&self, mut visit: impl FnMut(Tag, Location)) {
+        for slot in self.blocks().flatten().flat_map(|line| line.0.iter().map(Slot::load)) {
+            if let Some(location) = slot.location() {
+                visit(slot.tag(), location);
             }
         }
     }

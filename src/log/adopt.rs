@@ -3,6 +3,7 @@
 use crate::sys::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
+use crate::config::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::error::{Error, Result};
 use crate::format::layout::{
     BLOCK_BYTES, CHUNK_BYTES, UNIT_BYTES, block_start, file_number, run_file, segment_file,
@@ -39,7 +40,7 @@ impl Log {
             }
             other => other,
         })?;
-        let well_sized = listed.bytes.is_multiple_of(CHUNK_BYTES) && listed.bytes > 0;
+        let well_sized = is_segment_length(listed.bytes);
         if file.bytes() != listed.bytes || !well_sized {
             let offset = file.bytes().min(listed.bytes);
             return Err(self.corrupt(listed.number, offset, "the file's length has changed"));
@@ -66,7 +67,9 @@ impl Log {
     pub(crate) fn keep_of(&self, unused: Vec<Prepared>) -> Vec<u64> {
         let mut others = Vec::new();
         for prepared in unused {
-            if self.reserve.has_promises() && self.wants_kept() {
+            // A copy of the store may have left holes where its room was allocated.
+            let allocated = prepared.file.allocated_bytes() >= prepared.bytes;
+            if allocated && self.reserve.has_promises() && self.wants_kept() {
                 self.keep(prepared);
             } else {
                 // A mapping would keep the file's room after the file is gone.
@@ -87,15 +90,17 @@ impl Log {
             let (number, bytes) = (listed.number, listed.bytes);
             Ok(Adopted::Unused(Prepared { number, at, bytes, file }))
         };
+        let readable = file.data_end().min(listed.bytes);
+        let blocks_are_unused = || blocks_are_unused(words, readable);
         if head == [0; SEGMENT_HEAD_BYTES] && listed.state == ListedState::Open {
-            if !blocks_are_unused(words, listed.bytes) {
+            if !blocks_are_unused() {
                 return Err(self.corrupt(listed.number, 0, "the segment's head is gone"));
             }
             return unused(file);
         }
         let decoded = SegmentHead::decode(&head);
         let torn = decoded.is_none() && listed.state == ListedState::Open;
-        if torn && blocks_are_unused(words, listed.bytes) {
+        if torn && blocks_are_unused() {
             // A power loss while it was begun: the head is durable before a block is claimed.
             return unused(file);
         }
@@ -105,6 +110,7 @@ impl Log {
             return Err(self.corrupt(listed.number, 0, "the segment belongs elsewhere"));
         }
         let segment = Arc::new(Segment::new(&head, at, file));
+        segment.skip_hole();
         self.table.publish(&segment, true);
         self.catalog.lock().add_full(segment.clone());
         Ok(Adopted::Segment(segment))
@@ -176,14 +182,20 @@ impl Log {
     }
 }
 
+/// True for a length that segments have.
+pub(crate) fn is_segment_length(bytes: u64) -> bool {
+    bytes.is_power_of_two() && (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes)
+}
+
 fn is_ours(name: &str) -> bool {
     use crate::format::layout::{IDENTITY_FILE, MANIFEST_FILE};
-    name == IDENTITY_FILE || name == MANIFEST_FILE || file_number(name, ".run").is_some()
+    let numbered = file_number(name, ".run").or(file_number(name, ".seg")).is_some();
+    name == IDENTITY_FILE || name == MANIFEST_FILE || numbered
 }
 
 /// True when no lane has claimed a block.
-fn blocks_are_unused(words: &[AtomicU64], bytes: u64) -> bool {
-    (0..bytes / BLOCK_BYTES).all(|block| {
+pub(crate) fn blocks_are_unused(words: &[AtomicU64], bytes: u64) -> bool {
+    (0..bytes.div_ceil(BLOCK_BYTES)).all(|block| {
         let first = usize::try_from(block_start(block) / 8).unwrap_or(usize::MAX);
         words.get(first).is_none_or(|word| words::load(word) == 0)
     })

@@ -10,6 +10,7 @@ use crate::format::layout::{BLOCK_BYTES, CHUNK_BYTES, HEAD_BYTES};
 use crate::format::manifest::{Listed, ListedDurability, Manifest, Space};
 use crate::log::places::Places;
 use crate::log::segment::{Prepared, Segment};
+use crate::log::spares::{Spares, Upcoming};
 use crate::time::Timestamp;
 
 /// How large segments are.
@@ -43,8 +44,8 @@ pub(crate) struct Catalog {
     open: BTreeMap<Timestamp, Arc<Segment>>,
     /// Size of the next segment, by bucket.
     next_bytes: BTreeMap<Timestamp, u64>,
-    /// The next segment of some bucket, with its head.
-    spare: Option<Segment>,
+    /// The next segments of some buckets, with their heads.
+    pub(crate) spares: Spares,
     /// Segments kept for completions on a full disk.
     reserve: Vec<Prepared>,
     /// Segments under way, for the manifest alone.
@@ -55,6 +56,8 @@ pub(crate) struct Catalog {
     pub(crate) durability: ListedDurability,
     /// All namespaces, in order of their numbers.
     pub(crate) spaces: Vec<Space>,
+    /// When records were last given up by a salvage, for the manifest alone.
+    pub(crate) salvaged: Option<Timestamp>,
 }
 
 impl Catalog {
@@ -64,13 +67,14 @@ impl Catalog {
             segments: BTreeMap::new(),
             open: BTreeMap::new(),
             next_bytes: BTreeMap::new(),
-            spare: None,
+            spares: Spares::default(),
             reserve: Vec::new(),
             under_way: BTreeMap::new(),
             places: Places::new(chunks),
             next_number: 1,
             durability: ListedDurability::default(),
             spaces: Vec::new(),
+            salvaged: None,
         }
     }
 
@@ -134,7 +138,14 @@ impl Catalog {
         self.segments.insert(segment.number, segment.clone());
         // Neither a small disk nor one large record says how large the usual segment is.
         let usual = *self.next_bytes.get(&segment.ends).unwrap_or(&self.sizes.min);
-        let next = (usual.min(segment.bytes) * 2).min(self.sizes.max);
+        let next = if segment.bytes < usual {
+            segment.bytes * 2
+        } else {
+            let made = self.segments.values().filter(|other| other.ends == segment.ends);
+            let made: u64 = made.map(|other| other.bytes).sum();
+            (1 << made.max(1).ilog2()).clamp(usual, usual * 2)
+        };
+        let next = next.min(self.sizes.max);
         self.next_bytes.insert(segment.ends, next);
         if let Some(before) = self.open.insert(segment.ends, segment) {
             before.claimed.store(before.blocks(), Ordering::Release);
@@ -186,30 +197,57 @@ impl Catalog {
         self.segments.values().filter(|segment| !segment.is_sealed()).cloned().collect()
     }
 
-    /// The segment worth preparing, when a large open one is used to a quarter.
-    pub(crate) fn wants_spare(&self) -> Option<Need> {
-        if self.spare.is_some() {
-            return None;
-        }
-        let in_use = |segment: &&Arc<Segment>| {
-            segment.bytes > self.sizes.min
-                && segment.claimed.load(Ordering::Relaxed) * 4 > segment.blocks()
-        };
-        let open = self.open.values().find(in_use)?;
-        let bytes = *self.next_bytes.get(&open.ends)?;
-        Some(Need { ends: open.ends, bytes, lifetime: open.common.lifetime })
+    /// True when an open segment will soon be full and the bucket's next one is not there yet.
+    pub(crate) fn wants_spare(&self) -> bool {
+        self.open.values().any(|open| open.is_half_full() && !self.spares.has(open.ends))
     }
 
-    /// The spare segment, if it has the size wanted; it stays listed.
-    pub(crate) fn take_spare(&mut self, bytes: u64) -> Option<Segment> {
-        let spare = self.spare.take_if(|spare| spare.bytes == bytes)?;
-        self.under_way.insert(spare.number, spare.listed());
+    /// The segments worth preparing: the next one of every bucket that will need it soon, and the
+    /// first one of the buckets that, as `upcoming` says, follow the open ones.
+    pub(crate) fn wanted(&self, upcoming: &Upcoming<'_>, now: Timestamp) -> Vec<Need> {
+        let mut needs = Vec::new();
+        for open in self.open.values() {
+            let (ends, lifetime) = (open.ends, open.common.lifetime);
+            if open.is_half_full() && !self.spares.serve(ends, now) {
+                let bytes = *self.next_bytes.get(&ends).unwrap_or(&self.sizes.min);
+                needs.push(Need { ends, bytes, lifetime });
+            }
+            let Some(next) = upcoming(ends, lifetime) else { continue };
+            if !self.open.contains_key(&next.ends) && !self.spares.serve(next.ends, now) {
+                let bytes = self.first_bytes(next.expect(self.used_bytes(ends)));
+                needs.push(Need { ends: next.ends, bytes, lifetime });
+            }
+        }
+        needs
+    }
+
+    /// Bytes of all blocks claimed in a bucket.
+    fn used_bytes(&self, ends: Timestamp) -> u64 {
+        let own = self.segments.values().filter(|segment| segment.ends == ends);
+        own.map(|segment| u64::from(segment.claimed.load(Ordering::Relaxed)) * BLOCK_BYTES).sum()
+    }
+
+    /// Size of the first segment of a bucket that will hold so many bytes: at least half of them.
+    fn first_bytes(&self, expected: u64) -> u64 {
+        let bytes = (expected / 2).min(self.sizes.max).next_power_of_two();
+        bytes.clamp(self.sizes.min, self.sizes.max)
+    }
+
+    /// The spare that `choose` takes; it stays listed.
+    pub(crate) fn take_spare(
+        &mut self,
+        choose: impl FnOnce(&mut Spares) -> Option<Segment>,
+    ) -> Option<Segment> {
+        let spare = choose(&mut self.spares)?;
+        self.list(spare.listed());
         Some(spare)
     }
 
-    pub(crate) fn put_spare(&mut self, spare: Segment) {
+    /// Adds a spare; returns an earlier one of its bucket, which is none any more.
+    pub(crate) fn put_spare(&mut self, spare: Segment) -> Option<Segment> {
         self.under_way.remove(&spare.number);
-        self.spare = Some(spare);
+        self.next_bytes.entry(spare.ends).or_insert(spare.bytes);
+        self.spares.put(spare)
     }
 
     /// Lists a segment under way, until it is put among the others.
@@ -259,7 +297,7 @@ impl Catalog {
 
     /// Bytes that files without records take.
     pub(crate) fn unused_bytes(&self) -> u64 {
-        let spare = self.spare.iter().map(|spare| spare.bytes);
+        let spare = self.spares.all().map(|spare| spare.bytes);
         let kept = self.reserve.iter().map(|kept| kept.bytes);
         let under_way = self.under_way.values().map(|listed| listed.bytes);
         spare.chain(kept).chain(under_way).sum()
@@ -273,7 +311,7 @@ impl Catalog {
     /// The prepared segments are not needed any more; those kept for completions are, by the next
     /// process, if some are promised.
     pub(crate) fn discard_unused(&mut self, promised: bool) -> Vec<Prepared> {
-        let spare = self.spare.take().map(Segment::unused);
+        let spare = self.spares.take_all().into_iter().map(Segment::unused);
         let kept = if promised { 0 } else { self.reserve.len() };
         let unused: Vec<_> = self.reserve.drain(..kept).chain(spare).collect();
         for prepared in &unused {
@@ -285,12 +323,12 @@ impl Catalog {
 
     pub(crate) fn manifest(&self, epoch: u32, time: Timestamp, closed: bool) -> Manifest {
         let reserve = self.reserve.iter().map(|kept| Listed::open(kept.number, kept.bytes));
-        let unused = self.spare.iter().map(Segment::listed).chain(reserve);
+        let unused = self.spares.all().map(Segment::listed).chain(reserve);
         let unused = unused.chain(self.under_way.values().copied());
         let segments = self.segments.values().map(|segment| segment.listed());
         let segments = segments.chain(unused).collect();
         let (next_number, spaces) = (self.next_number, self.spaces.clone());
-        let durability = self.durability;
-        Manifest { epoch, closed, durability, time, next_number, spaces, segments }
+        let (durability, salvaged) = (self.durability, self.salvaged);
+        Manifest { epoch, closed, durability, time, next_number, salvaged, spaces, segments }
     }
 }

@@ -1,8 +1,8 @@
 //! Where room for records comes from: blocks of open segments, and new segments.
 //!
 //! A segment is listed in the manifest, and its head is on stable storage, before its first block
-//! is claimed. That takes several syncs, so maintenance does it ahead for the bucket that will need
-//! a segment next: the spare. Taking the spare takes no system call.
+//! is claimed. That takes several syncs, so maintenance does it ahead for the buckets that will
+//! need a segment soon ([`crate::log::spares`]). Taking such a spare takes no system call.
 
 use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::log::lane::Cursor;
 use crate::log::segment::{Prepared, Segment};
 use crate::time::Timestamp;
 
-/// The first of the blocks claimed, and their segment.
-type Claimed = (Arc<Segment>, u32);
+/// The segment if it was opened for that, and the first of the blocks claimed with its segment.
+type Provided = (Option<Arc<Segment>>, (Arc<Segment>, u32));
 
 impl Log {
     /// Gives `lane` a block with room for `record_bytes` in the bucket ending at `ends`.
     ///
-    /// Returns the segment if it had to be created for that.
+    /// Returns the segment if it had to be opened for that.
     pub(crate) fn provide(
         &self,
         lane: usize,
@@ -34,9 +34,9 @@ impl Log {
         // The first block of a segment is short by the head page; counting it covers both.
         let span = (record_bytes + HEAD_BYTES + 64).div_ceil(BLOCK_BYTES);
         let span = u32::try_from(span).map_err(|_| Error::Full { what: "segment space" })?;
-        let claimed = self.catalog.lock().claim(ends, span);
+        let claimed = self.claim_or_open(ends, span, now);
         let (created, (segment, block)) = match claimed {
-            Some(claimed) => (None, claimed),
+            Some(claimed) => claimed,
             None => self.claim_in_new(Need { ends, bytes: 0, lifetime }, span, now)?,
         };
         self.blocks_claimed.fetch_add(u64::from(span), Ordering::Relaxed);
@@ -47,22 +47,34 @@ impl Log {
         Ok(created)
     }
 
+    /// Claims blocks in the bucket's open segment, or in its spare, which is opened for that.
+    ///
+    /// Waits for nobody who creates a segment.
+    fn claim_or_open(&self, ends: Timestamp, span: u32, now: Timestamp) -> Option<Provided> {
+        let mut catalog = self.catalog.lock();
+        if let Some(claimed) = catalog.claim(ends, span) {
+            return Some((None, claimed));
+        }
+        let least = u64::from(span) * BLOCK_BYTES;
+        let spare = catalog.spares.take_own(ends, least, now)?;
+        // In one step, as others could claim all of it in between.
+        self.table.publish(&spare, false);
+        let segment = Arc::new(spare);
+        catalog.activate(segment.clone());
+        catalog.claim(ends, span).map(|claimed| (Some(segment), claimed))
+    }
+
     /// Claims blocks where none were left, in a new segment if nobody else has made one meanwhile.
     #[cold]
-    fn claim_in_new(
-        &self,
-        need: Need,
-        span: u32,
-        now: Timestamp,
-    ) -> Result<(Option<Arc<Segment>>, Claimed)> {
+    fn claim_in_new(&self, need: Need, span: u32, now: Timestamp) -> Result<Provided> {
         let _growing = self.growing.lock();
-        if let Some(claimed) = self.catalog.lock().claim(need.ends, span) {
-            return Ok((None, claimed));
+        if let Some(claimed) = self.claim_or_open(need.ends, span, now) {
+            return Ok(claimed);
         }
+        self.segments_awaited.fetch_add(1, Ordering::Relaxed);
         let segment = self.create(need, span, now)?;
         self.table.publish(&segment, false);
         let segment = Arc::new(segment);
-        // In one step, as others could claim all of it in between.
         let mut catalog = self.catalog.lock();
         catalog.activate(segment.clone());
         let claimed =
@@ -70,23 +82,27 @@ impl Log {
         Ok((Some(segment), claimed))
     }
 
-    /// The bucket's next segment, with room for `span` blocks: the spare, or a new one.
+    /// The bucket's next segment, with room for `span` blocks: an idle spare, a new one, or any
+    /// spare if there is no room for a new one.
     fn create(&self, need: Need, span: u32, now: Timestamp) -> Result<Segment> {
-        let (sizes, spare) = {
+        let least = u64::from(span) * BLOCK_BYTES;
+        let (sizes, idle) = {
             let mut catalog = self.catalog.lock();
             let sizes = catalog.next_bytes(need.ends, span)?;
-            let spare = sizes.first().and_then(|bytes| catalog.take_spare(*bytes));
-            (sizes, spare)
+            let bytes = sizes.first().copied().unwrap_or(least);
+            (sizes, catalog.take_spare(|spares| spares.take_idle(bytes, now)))
         };
-        match spare {
-            Some(spare) if spare.serves(need.ends, now) => Ok(spare),
-            // It was begun for another bucket, or too long ago.
-            Some(spare) => self.begin(spare.unused(), need, now),
-            None => {
-                let prepared = self.prepare_some(&sizes, now)?;
-                self.begin(prepared, need, now)
-            }
-        }
+        let prepared = match idle {
+            Some(idle) => idle.unused(),
+            None => match self.prepare_some(&sizes, now) {
+                Err(full @ Error::Full { .. }) => {
+                    let spare = self.catalog.lock().take_spare(|spares| spares.take_any(least));
+                    spare.ok_or(full)?.unused()
+                }
+                prepared => prepared?,
+            },
+        };
+        self.begin(prepared, need, now)
     }
 
     /// As [`Log::prepare`], in the first of the sizes that there is room for.
@@ -139,7 +155,7 @@ impl Log {
     /// Writes the head, for a bucket's segment to come.
     ///
     /// Where that fails the file stays as it is, listed and empty, until the next open.
-    fn begin(&self, prepared: Prepared, need: Need, now: Timestamp) -> Result<Segment> {
+    pub(crate) fn begin(&self, prepared: Prepared, need: Need, now: Timestamp) -> Result<Segment> {
         let version = self.versions.current();
         prepared.begin(self.id, need.ends, version, now, need.lifetime, &self.space)
     }
@@ -165,31 +181,6 @@ impl Log {
         }
     }
 
-    /// True when a segment should be created ahead of need.
-    pub(crate) fn wants_spare(&self) -> bool {
-        self.catalog.lock().wants_spare().is_some()
-    }
-
-    /// Creates the next segment of a bucket ahead of need; true when it did.
-    pub(crate) fn prepare_ahead(&self, now: Timestamp) -> Result<bool> {
-        // Who holds it is creating a segment because there was no spare.
-        let Some(growing) = self.growing.try_lock() else {
-            return Ok(false);
-        };
-        let Some(need) = self.catalog.lock().wants_spare() else {
-            return Ok(false);
-        };
-        let prepared = self.prepare_within(need.bytes, now)?;
-        let spare = self.begin(prepared, need, now)?;
-        let (at, bytes) = (usize::try_from(spare.at), usize::try_from(spare.bytes));
-        self.catalog.lock().put_spare(spare);
-        drop(growing);
-        if let (Ok(at), Ok(bytes)) = (at, bytes) {
-            self.space.populate(at, bytes);
-        }
-        Ok(true)
-    }
-
     /// Writes the list of segments; `closed` says that it is the last.
     ///
     /// # Errors
@@ -207,6 +198,23 @@ impl Log {
         }
         self.disk.replace(MANIFEST_FILE, &manifest.encode())?;
         *done = closed;
+        self.unlisted.store(false, Ordering::Release);
         Ok(())
+    }
+
+    /// The first manifest of an opening: false if a full disk took none. Then nothing is written,
+    /// until one is: a new segment brings one with it, and a kept one asks for it.
+    pub(crate) fn list_epoch(&self, now: Timestamp) -> Result<bool> {
+        self.unlisted.store(true, Ordering::Release);
+        match self.save_manifest(now, false) {
+            Ok(()) => Ok(true),
+            Err(Error::Full { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Before a segment is used that is listed already.
+    pub(crate) fn check_listed(&self, now: Timestamp) -> Result<()> {
+        if self.unlisted.load(Ordering::Acquire) { self.save_manifest(now, false) } else { Ok(()) }
     }
 }

@@ -17,11 +17,13 @@ pub(crate) mod create;
 pub(crate) mod holdings;
 pub(crate) mod lane;
 pub(crate) mod places;
+pub(crate) mod rescue;
 pub(crate) mod reserve;
 pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod segment;
 pub(crate) mod spaces;
+pub(crate) mod spares;
 pub(crate) mod sync;
 pub(crate) mod table;
 pub(crate) mod versions;
@@ -31,14 +33,14 @@ pub(crate) mod waste;
 #[cfg(test)]
 mod create_tests;
 
-use crate::sys::sync::atomic::{AtomicU64, Ordering};
+use crate::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
 use crate::error::{Error, Result};
 use crate::format::identity::ID_BYTES;
-use crate::format::layout::{CHUNK_BYTES, segment_file};
+use crate::format::layout::{CHUNK_BYTES, run_file, segment_file};
 use crate::format::location::{Location, SPACE_BYTES};
 use crate::format::record::{Kind, Marks};
 use crate::key::{KeyHash, KeyHasher};
@@ -104,6 +106,7 @@ pub(crate) struct Log {
     catalog: Mutex<Catalog>,
     pub(crate) reserve: Reserve,
     blocks_claimed: AtomicU64,
+    segments_awaited: AtomicU64,
     pub(crate) waste: Waste,
     pub(crate) holdings: Holdings,
     copies: Mutex<Copies>,
@@ -117,6 +120,9 @@ pub(crate) struct Log {
     /// Held while the manifest is written, so that of two the later one stays. True once the store
     /// is closed: then no other may follow, as the directory may be somebody else's by then.
     listing: Mutex<bool>,
+    /// No manifest names the epoch in use yet, as a full disk took none when the store was opened:
+    /// before the first record one must, or the next open gives the same versions out again.
+    unlisted: AtomicBool,
 }
 
 impl Log {
@@ -149,6 +155,7 @@ impl Log {
             catalog,
             reserve,
             blocks_claimed: AtomicU64::new(0),
+            segments_awaited: AtomicU64::new(0),
             waste,
             holdings: Holdings::new(SPACES_MAX),
             copies: Mutex::default(),
@@ -157,6 +164,7 @@ impl Log {
             growing: Mutex::default(),
             listing: Mutex::default(),
             unswept: AtomicU64::new(0),
+            unlisted: AtomicBool::new(false),
         })
     }
 
@@ -244,6 +252,18 @@ impl Log {
         Error::Corrupt { path, segment: number, offset, what }
     }
 
+    /// The end of the bucket that a chunk's segment belongs to, and the segment's chunks.
+    pub(crate) fn bucket_at(&self, chunk: u64) -> Option<(Timestamp, std::ops::Range<u64>)> {
+        let segments = self.catalog.lock().all();
+        let segment = segments.into_iter().find(|segment| segment.chunks().contains(&chunk))?;
+        Some((segment.ends, segment.chunks()))
+    }
+
+    /// Chunks of the address space.
+    pub(crate) fn chunk_count(&self) -> usize {
+        usize::try_from(self.space.len() as u64 / CHUNK_BYTES).unwrap_or(usize::MAX)
+    }
+
     /// True when some drop waits for its sweep; else every slot's segment lives.
     #[inline]
     pub(crate) fn has_dead(&self) -> bool {
@@ -308,7 +328,13 @@ impl Log {
             let mut catalog = self.catalog.lock();
             segments.iter().for_each(|segment| catalog.remove(segment.number));
         }
-        if let Err(error) = self.save_manifest(now, false) {
+        let saved = match self.save_manifest(now, false) {
+            Err(Error::Full { .. }) if self.make_room(&segments, now) => {
+                self.save_manifest(now, false)
+            }
+            saved => saved,
+        };
+        if let Err(error) = saved {
             // They stay dead, and count once more when they are dropped again.
             let mut catalog = self.catalog.lock();
             segments.iter().for_each(|segment| catalog.restore(segment.clone()));
@@ -319,6 +345,17 @@ impl Log {
             let _ = segment.remove_files(&*self.disk);
         }
         Ok(segments)
+    }
+
+    /// Removes the runs of segments that have ended, which nobody reads any more: on a full disk
+    /// they are the room for the manifest, after which their segments can go. While these are
+    /// listed, a run that is missing is no damage.
+    fn make_room(&self, segments: &[Arc<Segment>], now: Timestamp) -> bool {
+        let mut removed = false;
+        for segment in segments.iter().filter(|segment| segment.ends <= now) {
+            removed |= self.disk.remove(&run_file(segment.number)).is_ok();
+        }
+        removed
     }
 
     /// Gives a dropped segment's place back; no slot may lead there any more.
@@ -349,7 +386,6 @@ impl Log {
     }
 
     /// All segments, in order of their numbers.
-    #[cfg(test)]
     pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
         self.catalog.lock().all()
     }
@@ -372,6 +408,11 @@ impl Log {
     /// Blocks claimed since opening: how much is being written.
     pub(crate) fn blocks_claimed(&self) -> u64 {
         self.blocks_claimed.load(Ordering::Relaxed)
+    }
+
+    /// Segments since opening that a caller had to wait for.
+    pub(crate) fn segments_awaited(&self) -> u64 {
+        self.segments_awaited.load(Ordering::Relaxed)
     }
 
     /// How many segments are complete and not yet sealed.

@@ -255,8 +255,12 @@ impl Log {
                 return Ok(());
             }
             let bytes = self.catalog.lock().reserve_bytes(missing);
-            let kept = self.prepare_within(bytes, now)?;
-            self.keep(kept);
+            let mut kept = self.prepare_within(bytes, now);
+            // What is promised goes before what only saves time.
+            if matches!(kept, Err(Error::Full { .. })) && self.give_up_spares(now)? {
+                kept = self.prepare_within(bytes, now);
+            }
+            self.keep(kept?);
         }
     }
 
@@ -318,6 +322,7 @@ impl Log {
 
     /// Begins a kept segment with room for `span` blocks.
     fn open_kept(&self, span: u32, draft: &Draft<'_>) -> Result<Arc<Segment>> {
+        self.check_listed(draft.created)?;
         let bytes = u64::from(span) * BLOCK_BYTES;
         let kept = self.catalog.lock().take_reserve(bytes);
         let kept = kept.ok_or(Error::Full { what: "disk space" })?;

@@ -75,7 +75,8 @@ impl<'a> Scanner<'a> {
 
     /// The blocks that were claimed, in order.
     pub(crate) fn blocks(&mut self) -> Vec<BlockHeader> {
-        let count = self.words.len() as u64 * 8 / BLOCK_BYTES;
+        // The last one may end early, in a hole.
+        let count = (self.words.len() as u64 * 8).div_ceil(BLOCK_BYTES);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let mut blocks = Vec::new();
         let mut index = 0;
@@ -128,7 +129,10 @@ impl<'a> Scanner<'a> {
         let mut suspect = None;
         let mut first_gap = None;
         while at < limit {
-            if let Some(next) = self.item(at, limit) {
+            // Behind the first record of a span none is long. Asking at each unit of damaged bytes
+            // for one as long as a segment could take days on bytes made for it.
+            let reach = if suspect.is_some() { limit.min(at + 2 * BLOCK_BYTES) } else { limit };
+            if let Some(next) = self.item(at, reach) {
                 if let Some(gap) = suspect.take() {
                     self.report.damaged.push(gap);
                 }
@@ -280,5 +284,51 @@ impl Log {
             BundleHeader::decode([&words[0], &words[1]].map(words::load), &segment.common, at)
                 .is_some()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scanner;
+    use crate::format::layout::{BLOCK_BYTES, HEAD_BYTES};
+    use crate::format::record::{Common, Header, Kind};
+    use crate::format::segment::BlockHeader;
+    use crate::key::{KeyHasher, SECRET_BYTES};
+    use crate::sys::sync::atomic::AtomicU64;
+    use crate::sys::words;
+    use crate::time::Timestamp;
+    use crate::version::Version;
+
+    /// A segment can be made to say at each of its units that the rest of it is one record.
+    #[test]
+    fn behind_damage_no_record_as_long_as_a_segment_is_looked_for() {
+        let common = Common { seed: 1, version: 0, created: 0, lifetime: 0 };
+        let hasher = KeyHasher::new([7; SECRET_BYTES]);
+        let found = |gap: u64, outcome: u32| {
+            let segment: Vec<AtomicU64> = (0..(1 << 20) / 8).map(|_| AtomicU64::new(0)).collect();
+            let put = |at: u64, values: &[u64]| {
+                let first = usize::try_from(at / 8).unwrap();
+                segment[first..].iter().zip(values).for_each(|(to, from)| words::store(to, *from));
+            };
+            put(HEAD_BYTES, &BlockHeader { index: 0, span: 16 }.encode(&common));
+            let start = HEAD_BYTES + 64;
+            if gap > 0 {
+                put(start, &[u64::MAX; 2]);
+            }
+            let (never, now) = (Timestamp::NEVER, Timestamp::from_millis(1));
+            let header =
+                Header::new(Kind::Completed, (8, outcome), Version::from_u64(1), now, never);
+            let payload = vec![0; outcome as usize];
+            let digest = hasher.hash(&7_u64.to_le_bytes()).digest(&payload);
+            put(start + gap, &header.encode(&common, start + gap, digest));
+            put(start + gap + 48, &[7]);
+            let mut scanner = Scanner::new(&segment, &common, &hasher);
+            let blocks = scanner.blocks();
+            assert_eq!(blocks.len(), 1);
+            scanner.records(blocks[0], |_, _, _| {});
+            scanner.report.records
+        };
+        let long = 3 * u32::try_from(BLOCK_BYTES).unwrap();
+        assert_eq!((found(0, long), found(16, 1000), found(16, long)), (1, 1, 0));
     }
 }

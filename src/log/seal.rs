@@ -30,7 +30,7 @@ pub(crate) fn run_of(
 ) -> (Run, ScanReport) {
     let mut scanner = Scanner::new(words, common, hasher);
     let mut entries = Vec::new();
-    let blocks = words.len() as u64 * 8 / BLOCK_BYTES;
+    let blocks = (words.len() as u64 * 8).div_ceil(BLOCK_BYTES);
     let mut block_ends = vec![0; usize::try_from(blocks).unwrap_or(0)];
     let (mut removal_bytes, mut started, mut held) = (0, 0, Vec::new());
     for block in scanner.blocks() {
@@ -73,6 +73,34 @@ impl Log {
         self.save_manifest(now, false)
     }
 
+    /// Ends appending to every segment that was appended to, and seals it.
+    ///
+    /// Nobody may append meanwhile.
+    #[cfg(feature = "ballot")]
+    pub(crate) fn seal_written(&self, hasher: &KeyHasher, now: Timestamp) -> Result<()> {
+        let unsealed = self.catalog.lock().unsealed();
+        for segment in unsealed.iter().filter(|one| one.claimed.load(Ordering::Acquire) > 0) {
+            self.withdraw(segment);
+            self.seal(segment, hasher, now)?;
+        }
+        Ok(())
+    }
+
+    /// Opens the segment prepared ahead for its bucket; its bucket and its number.
+    ///
+    /// Nobody may append meanwhile.
+    #[cfg(feature = "ballot")]
+    pub(crate) fn activate_spare(&self) -> Option<(Timestamp, u64)> {
+        let _growing = self.growing.lock();
+        let mut catalog = self.catalog.lock();
+        // It was made for the bucket that is appended to, and stays in its place among the numbers.
+        let spare = catalog.take_spare(|spares| spares.take_any(0))?;
+        self.table.publish(&spare, false);
+        let opened = (spare.ends, spare.number);
+        catalog.activate(Arc::new(spare));
+        Some(opened)
+    }
+
     /// Writes a lost run of a sealed segment again.
     pub(crate) fn remake_run(&self, segment: &Arc<Segment>, hasher: &KeyHasher) -> Result<()> {
         let _sealing = self.sealing.lock();
@@ -82,7 +110,9 @@ impl Log {
     /// Everything that sealing takes but the manifest.
     fn write_run(&self, segment: &Arc<Segment>, hasher: &KeyHasher) -> Result<()> {
         let words = segment.words(self.space.words());
-        let (run, _report) = run_of(segment.number, &segment.common, words, self.id, hasher);
+        let (mut run, _report) = run_of(segment.number, &segment.common, words, self.id, hasher);
+        run.block_ends.resize(usize::try_from(segment.blocks()).unwrap_or(0), 0);
+        self.durable.fix(segment);
         segment.sync()?;
         self.mark_durable(segment);
         self.disk.replace(&run_file(segment.number), &run.encode())?;

@@ -76,6 +76,9 @@ pub(crate) struct Segment {
     pub(crate) ends: Timestamp,
     pub(crate) common: Common,
     file: Box<dyn SegmentFile>,
+    /// Bytes that are more than a hole: reading a hole through the mapping takes room on some file
+    /// systems, and without any it ends the process.
+    readable: AtomicU64,
     /// Held while the file is synced; true once that has failed.
     sync_failed: Mutex<bool>,
     /// What cursors have written that were given up, as long as it may have to be synced.
@@ -98,6 +101,8 @@ pub(crate) struct Segment {
     pub(crate) started: AtomicU64,
     /// Damage was found in it, so that it is left as it is.
     pub(crate) unsound: AtomicBool,
+    /// No byte of its file changes any more, not even a watermark.
+    pub(crate) fixed: AtomicBool,
 }
 
 /// The tombstones of a segment were not looked at yet.
@@ -111,6 +116,7 @@ impl Segment {
             bytes: head.bytes,
             ends: Timestamp::from_millis(head.ends),
             common: head.common(),
+            readable: AtomicU64::new(head.bytes),
             file,
             sync_failed: Mutex::default(),
             left: Mutex::default(),
@@ -124,15 +130,23 @@ impl Segment {
             looked_at: AtomicU64::new(NEVER_LOOKED_AT),
             started: AtomicU64::new(0),
             unsound: AtomicBool::new(false),
+            fixed: AtomicBool::new(false),
         }
     }
 
-    /// True for a segment without records that can still become the bucket's.
-    ///
-    /// One begun long ago would not: too far from its time of creation, records take wide headers.
-    pub(crate) fn serves(&self, ends: Timestamp, now: Timestamp) -> bool {
-        let age_ms = now.as_millis().saturating_sub(self.common.created);
-        self.ends == ends && age_ms < AGE_MS_MAX
+    /// True for a segment without records that was begun too long ago to become a bucket's: so far
+    /// from its time of creation records would take wide headers.
+    pub(crate) fn is_aged(&self, now: Timestamp) -> bool {
+        self.age_ms(now) >= AGE_MS_MAX
+    }
+
+    /// True when a segment without records will soon be too old.
+    pub(crate) fn is_aging(&self, now: Timestamp) -> bool {
+        self.age_ms(now) >= AGE_MS_MAX / 2
+    }
+
+    fn age_ms(&self, now: Timestamp) -> u64 {
+        now.as_millis().saturating_sub(self.common.created)
     }
 
     /// The file and its place, for another head; no record was written.
@@ -150,16 +164,26 @@ impl Segment {
         first..first + self.bytes / CHUNK_BYTES
     }
 
-    /// The segment's words in the whole space.
+    /// Looks for the hole at the end of a file that was found.
+    pub(crate) fn skip_hole(&self) {
+        self.readable.store(self.file.data_end().min(self.bytes), Ordering::Release);
+    }
+
+    /// The segment's words in the whole space, without a hole at its end.
     pub(crate) fn words<'a>(&self, space: &'a [AtomicU64]) -> &'a [AtomicU64] {
         let first = usize::try_from(self.at / 8).unwrap_or(usize::MAX);
-        let count = usize::try_from(self.bytes / 8).unwrap_or(0);
+        let count = usize::try_from(self.readable.load(Ordering::Acquire) / 8).unwrap_or(0);
         space.get(first..).and_then(|words| words.get(..count)).unwrap_or_default()
     }
 
     /// No block is left to claim.
     pub(crate) fn is_full(&self) -> bool {
         self.claimed.load(Ordering::Acquire) >= self.blocks()
+    }
+
+    /// So much of it is used that the bucket will need another one soon.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.claimed.load(Ordering::Relaxed) * 2 > self.blocks()
     }
 
     /// Nothing is written to it any more, and it is not sealed yet.
@@ -193,6 +217,7 @@ impl Segment {
 
     /// Gives the blocks never claimed back to the disk.
     pub(crate) fn trim(&self, used_bytes: u64) {
+        self.readable.fetch_min(used_bytes, Ordering::AcqRel);
         self.file.punch(used_bytes, self.bytes);
     }
 

@@ -19,6 +19,11 @@ impl Log {
         self.catalog.lock().spaces = spaces;
     }
 
+    /// When records were last given up by a salvage.
+    pub(crate) fn restore_salvaged(&self, salvaged: Option<Timestamp>) {
+        self.catalog.lock().salvaged = salvaged;
+    }
+
     /// When the namespace was made.
     pub(crate) fn space_created(&self, number: u32) -> Option<Timestamp> {
         let catalog = self.catalog.lock();

@@ -71,6 +71,13 @@ impl Durable {
         }
     }
 
+    /// The segment's file stays as it is: watermarks are not written to it any more, as what it
+    /// holds is about to be durable as a whole.
+    pub(crate) fn fix(&self, segment: &Segment) {
+        let _raising = self.raising.lock();
+        segment.fixed.store(true, Ordering::Release);
+    }
+
     /// The segment's place is given up.
     pub(crate) fn forget(&self, segment: &Segment) {
         let _raising = self.raising.lock();
@@ -146,7 +153,10 @@ impl Log {
                 continue;
             }
             self.durable.raise(written);
-            self.write_watermark(segment, written);
+            // A round that began before the segment was sealed may end after it.
+            if !segment.fixed.load(Ordering::Acquire) {
+                self.write_watermark(segment, written);
+            }
         }
         for (segment, _) in parts {
             segment.left.lock().retain(|written| self.durable.lacks(written));
@@ -198,3 +208,48 @@ impl Log {
 
 /// Bytes that one write makes the system write.
 const PAGE_BYTES: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::Log;
+    use crate::format::record::{Kind, Marks};
+    use crate::key::KeyHasher;
+    use crate::log::Draft;
+    use crate::log::catalog::Sizes;
+    use crate::sys::memory_disk::MemoryDisk;
+    use crate::sys::words;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn a_round_that_ends_after_a_segment_was_sealed_leaves_its_file_as_it_is() {
+        let sizes = Sizes { min: 1 << 20, max: 1 << 20, limit: 1 << 28, total: u64::MAX };
+        let log = Log::new(Arc::new(MemoryDisk::default()), [7; 16], 1, sizes, 1).unwrap();
+        let hasher = KeyHasher::new([3; 192]);
+        let now = Timestamp::from_millis(5);
+        let segment = log.provide(0, Timestamp::NEVER, 100, now, u64::MAX).unwrap().unwrap();
+        let hash = hasher.hash(b"key");
+        let draft = Draft {
+            kind: Kind::Completed,
+            marks: Marks::NONE,
+            key: b"key",
+            outcome: b"outcome",
+            hash,
+            created: now,
+            expires: Timestamp::NEVER,
+            after: None,
+        };
+        let appended = log.append(0, Timestamp::NEVER, &draft, hash.digest(draft.outcome));
+        let (location, _) = appended.ok().unwrap();
+        let contents = || -> Vec<u64> { log.words(&segment).iter().map(words::load).collect() };
+        let parts = log.unsynced();
+        assert_eq!(parts.len(), 1);
+        log.withdraw(&segment);
+        log.seal(&segment, &hasher, now).unwrap();
+        let sealed = contents();
+        log.raise(&parts);
+        assert!(contents() == sealed, "a watermark was written");
+        assert!(log.is_durable(location));
+    }
+}

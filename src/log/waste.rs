@@ -9,10 +9,15 @@ use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use std::io;
 use std::ops::Range;
 
+use crate::log::Log;
 use crate::sys::arena::{Arena, LINE_SLOTS};
 
 /// Words that each chunk has.
 const WORDS: usize = 2;
+
+/// Of all bytes on the disk, the share that may be waste before reclaiming it presses: one part in
+/// this many.
+const PRESSING_SHARE: u64 = 6;
 
 /// Bytes of a segment that may be given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +73,22 @@ impl Waste {
         for words in chunks.filter_map(|chunk| self.words(chunk)) {
             words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
         }
+    }
+}
+
+impl Log {
+    /// True when giving back what counts no more, in segments that are complete, should not wait.
+    pub(crate) fn is_mostly_waste(&self) -> bool {
+        let (mut all, mut wasted) = (0, 0);
+        for segment in self.segments() {
+            let used = segment.used.load(Ordering::Relaxed);
+            let bytes = if segment.is_sealed() { used } else { segment.bytes };
+            all += bytes;
+            if segment.is_full() {
+                wasted += self.waste.of(segment.chunks()).superseded.min(bytes);
+            }
+        }
+        wasted * PRESSING_SHARE > all
     }
 }
 

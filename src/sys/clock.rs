@@ -2,10 +2,34 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Milliseconds since the Unix epoch by the wall clock; zero before it.
-pub(crate) fn wall_millis() -> u64 {
-    millis(ClockId::Realtime)
+/// Milliseconds by which the wall clock is ahead of [`monotonic_millis`], rounded down.
+///
+/// The same for all who ask, in whatever process and at whatever moment between two ticks, until
+/// the wall clock is set or the machine suspended: two clocks that move in the same ticks are
+/// compared, and their fractions of a millisecond too.
+pub(crate) fn wall_ahead_millis() -> u64 {
+    #[cfg(target_os = "linux")]
+    const WALL: ClockId = ClockId::RealtimeCoarse;
+    #[cfg(not(target_os = "linux"))]
+    const WALL: ClockId = ClockId::Realtime;
+    let mut monotonic = nanos(COARSE);
+    let mut wall = nanos(WALL);
+    // A tick may come in between; where there are none, the clocks are read within a moment.
+    for _ in 0..TRIES {
+        let after = nanos(COARSE);
+        if after == monotonic {
+            break;
+        }
+        (monotonic, wall) = (after, nanos(WALL));
+    }
+    let ahead = u64::try_from(wall.saturating_sub(monotonic) / 1_000_000).unwrap_or(u64::MAX);
+    #[cfg(test)]
+    let ahead = ahead + by_hand::ahead();
+    ahead
 }
+
+/// Times that two clocks are read until no tick came in between.
+const TRIES: usize = 8;
 
 /// Milliseconds of a clock that only runs forwards, in the kernel's ticks where it offers that.
 ///
@@ -18,12 +42,13 @@ pub(crate) fn monotonic_millis() -> u64 {
 /// The kernel's coarse clock, which moves every 1 to 10 milliseconds; a call of some 80
 /// instructions.
 fn coarse_millis() -> u64 {
-    #[cfg(target_os = "linux")]
-    const CLOCK: ClockId = ClockId::MonotonicCoarse;
-    #[cfg(not(target_os = "linux"))]
-    const CLOCK: ClockId = ClockId::Monotonic;
-    millis(CLOCK)
+    millis(COARSE)
 }
+
+#[cfg(target_os = "linux")]
+const COARSE: ClockId = ClockId::MonotonicCoarse;
+#[cfg(not(target_os = "linux"))]
+const COARSE: ClockId = ClockId::Monotonic;
 
 /// Milliseconds that the machine was suspended since it was started; the monotonic clock stands
 /// still meanwhile. Always zero where the system does not tell.
@@ -40,6 +65,13 @@ fn millis(clock: ClockId) -> u64 {
     let seconds = time.tv_sec.max(0).cast_unsigned();
     let nanos = time.tv_nsec.cast_unsigned() & 0x3fff_ffff;
     seconds.wrapping_mul(1000).wrapping_add(nanos / 1_000_000)
+}
+
+/// Nanoseconds of a clock; before its epoch counts as the epoch.
+fn nanos(clock: ClockId) -> u128 {
+    let time = clock_gettime(clock);
+    let seconds = u128::from(time.tv_sec.max(0).cast_unsigned());
+    seconds * 1_000_000_000 + u128::from(time.tv_nsec.cast_unsigned() & 0x3fff_ffff)
 }
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -106,6 +138,30 @@ mod recent {
 
     pub(super) fn millis() -> u64 {
         super::coarse_millis()
+    }
+}
+
+/// The wall clock as a test moves it, for the test's own thread.
+#[cfg(test)]
+pub(crate) mod by_hand {
+    use std::cell::Cell;
+
+    thread_local! {
+        static AHEAD: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn ahead() -> u64 {
+        AHEAD.get()
+    }
+
+    /// Sets the wall clock on by so many milliseconds.
+    pub(crate) fn advance_wall(millis: u64) {
+        AHEAD.set(AHEAD.get() + millis);
+    }
+
+    /// Sets the wall clock right.
+    pub(crate) fn reset() {
+        AHEAD.set(0);
     }
 }
 

@@ -65,6 +65,12 @@ pub(crate) trait SegmentFile: Send + Sync + fmt::Debug {
     /// Gives the room of a range back; it reads as zeros afterwards. A hint.
     fn punch(&self, from: u64, to: u64);
 
+    /// Where a hole begins that goes on to the file's end, or that end: what lies behind reads as
+    /// zeros, and reading it through a mapping may take room.
+    fn data_end(&self) -> u64 {
+        self.bytes()
+    }
+
     /// Bytes that the file occupies on the device.
     fn allocated_bytes(&self) -> u64;
 }

@@ -5,14 +5,16 @@
 //! block the store.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::io::retry_on_intr;
 
 use crate::error::{Error, Result};
+use crate::sys::aside::data_end;
 use crate::sys::disk::{Disk, Entry, SegmentFile};
 use crate::sys::space::Space;
 use crate::sys::sync::Mutex;
@@ -23,18 +25,28 @@ pub(crate) const LOCK_FILE: &str = "LOCK";
 /// Ends the name of a file that is being written and may be left behind by a crash.
 pub(crate) const UNFINISHED: &str = ".unfinished";
 
+/// The longest file that is read as a whole: more than the run of the largest segment, and than a
+/// manifest of as many segments as there is address space for.
+const WHOLE_BYTES_MAX: u64 = 160 << 20;
+
 /// The file that makes a directory a store.
 const IDENTITY: &str = "STORE";
 /// The file that a creation cut short may leave without an identity.
 const BEFORE_IDENTITY: &str = "MANIFEST";
 
+/// What [`Directory::read_each`] reads at once.
+#[cfg(feature = "ballot")]
+const PIECE_BYTES: usize = 1 << 20;
+
 /// A directory on a file system.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    path: PathBuf,
-    fd: OwnedFd,
+    pub(super) path: PathBuf,
+    pub(super) fd: OwnedFd,
     /// Held for exclusion; released by an explicit unlock, which also works after a fork.
     lock: Option<File>,
+    /// The process that took the lock. A forked copy of it shares the lock, and leaves it alone.
+    process: u32,
     /// A sync of the directory has failed.
     sync_failed: Mutex<bool>,
 }
@@ -43,7 +55,7 @@ impl Directory {
     /// Opens the directory, creating it if it does not exist, and takes its lock.
     pub(crate) fn open_exclusive(path: &Path) -> Result<Self> {
         let missing = path.ancestors().take_while(|path| !path.exists()).count();
-        match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        match create_directories(path, missing) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(Error::NotADirectory { path: path.to_path_buf() });
@@ -59,7 +71,7 @@ impl Directory {
             sync_above(path, missing.max(1))?;
         }
         let lock = directory.open_file(LOCK_FILE, OFlags::RDWR | OFlags::CREATE)?;
-        match lock.try_lock() {
+        match try_lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::AlreadyOpen { path: path.to_path_buf() });
@@ -73,11 +85,13 @@ impl Directory {
     /// Opens the directory for reading, whether or not it is in use.
     pub(crate) fn open_shared(path: &Path) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| match e {
+        let opened = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()));
+        let fd = opened.map_err(|e| match e {
             rustix::io::Errno::NOTDIR => Error::NotADirectory { path: path.to_path_buf() },
             e => Error::io("open directory", path, e.into()),
         })?;
-        Ok(Self { path: path.to_path_buf(), fd, lock: None, sync_failed: Mutex::default() })
+        let (path, process) = (path.to_path_buf(), std::process::id());
+        Ok(Self { path, fd, lock: None, process, sync_failed: Mutex::default() })
     }
 
     /// True when some handle holds the directory's lock.
@@ -107,12 +121,29 @@ impl Directory {
         Ok(())
     }
 
-    /// A file for reading through its mapping; changing the mapping changes nothing on disk.
-    pub(crate) fn open_readable(&self, name: &str) -> Result<Box<dyn SegmentFile>> {
-        let file = self.open_file(name, OFlags::RDONLY)?;
-        let path = self.path(name);
-        let bytes = file.metadata().map_err(|e| Error::io("inspect segment", &path, e))?.len();
-        Ok(Box::new(PlainFile { file, path, bytes, shared: false }))
+    /// Hands a file on piece by piece; its length, or `None` where it does not exist.
+    #[cfg(feature = "ballot")]
+    pub(crate) fn read_each(&self, name: &str, mut take: impl FnMut(&[u8])) -> Result<Option<u64>> {
+        let mut file = match self.open_file(name, OFlags::RDONLY) {
+            Ok(file) => file,
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut length = 0;
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => return Ok(Some(length)),
+                Ok(count) => {
+                    take(piece.get(..count).unwrap_or_default());
+                    length += count as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io("read file", &self.path(name), e)),
+            }
+        }
     }
 
     /// Bytes that a file occupies on the device; `None` if it is not there.
@@ -121,22 +152,27 @@ impl Directory {
         Some(u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
     }
 
-    fn open_file(&self, name: &str, flags: OFlags) -> Result<File> {
+    pub(super) fn open_file(&self, name: &str, flags: OFlags) -> Result<File> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mode = Mode::RUSR | Mode::WUSR;
-        let fd = rustix::fs::openat(&self.fd, name, flags, mode)
+        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, mode))
             .map_err(|e| Error::io("open file", &self.path(name), e.into()))?;
         let file = File::from(fd);
         let meta = file.metadata().map_err(|e| Error::io("inspect file", &self.path(name), e))?;
         if !meta.is_file() {
             return Err(Error::corrupt(&self.path(name), 0, "not a plain file"));
         }
+        if flags.contains(OFlags::CREATE) && meta.mode() & 0o7777 != PRIVATE {
+            // The umask took rights from the owner, or somebody else has made it. A file that is
+            // not this user's stays as it is.
+            let _ = rustix::fs::fchmod(&file, mode);
+        }
         Ok(file)
     }
 
     /// Makes the directory's entries durable. Having failed once it fails for good: the system
     /// tells of a failure once, and later only pretends that all is well.
-    fn sync_directory(&self) -> Result<()> {
+    pub(super) fn sync_directory(&self) -> Result<()> {
         let mut failed = self.sync_failed.lock();
         let synced = if *failed { Err(rustix::io::Errno::IO) } else { rustix::fs::fsync(&self.fd) };
         *failed = synced.is_err();
@@ -158,7 +194,13 @@ impl Disk for Directory {
     fn entries(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let fail = |e| Error::io("list directory", &self.path, e);
-        for entry in fs::read_dir(&self.path).map_err(fail)? {
+        let listed = loop {
+            match fs::read_dir(&self.path) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                listed => break listed.map_err(fail)?,
+            }
+        };
+        for entry in listed {
             let entry = entry.map_err(fail)?;
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
@@ -181,7 +223,11 @@ impl Disk for Directory {
         };
         let mut contents = Vec::new();
         let fail = |e| Error::io("read file", &self.path(name), e);
-        file.read_to_end(&mut contents).map_err(fail)?;
+        (&mut file).take(WHOLE_BYTES_MAX + 1).read_to_end(&mut contents).map_err(fail)?;
+        if contents.len() as u64 > WHOLE_BYTES_MAX {
+            let what = "it is longer than any file of its kind";
+            return Err(Error::corrupt(&self.path(name), WHOLE_BYTES_MAX, what));
+        }
         Ok(Some(contents))
     }
 
@@ -196,15 +242,7 @@ impl Disk for Directory {
     }
 
     fn replace(&self, name: &str, contents: &[u8]) -> Result<()> {
-        let unfinished = format!("{name}{UNFINISHED}");
-        let path = self.path(&unfinished);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
-        let mut file = self.open_file(&unfinished, flags)?;
-        file.write_all(contents).map_err(|e| Error::io("write file", &path, e))?;
-        file.sync_data().map_err(|e| Error::unsynced("sync file", &path, e))?;
-        rustix::fs::renameat(&self.fd, &unfinished, &self.fd, name)
-            .map_err(|e| Error::io("rename file", &path, e.into()))?;
-        self.sync_directory()
+        self.replace_sized(name, contents, contents.len() as u64)
     }
 
     fn create(&self, name: &str, bytes: u64) -> Result<Box<dyn SegmentFile>> {
@@ -224,18 +262,20 @@ impl Disk for Directory {
             let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
             return Err(error);
         }
-        Ok(Box::new(PlainFile { file, path, bytes, shared: true }))
+        Ok(Box::new(PlainFile { file, path, bytes }))
     }
 
     fn open(&self, name: &str) -> Result<Box<dyn SegmentFile>> {
         let path = self.path(name);
         let file = self.open_file(name, OFlags::RDWR)?;
         let bytes = file.metadata().map_err(|e| Error::io("inspect segment", &path, e))?.len();
-        Ok(Box::new(PlainFile { file, path, bytes, shared: true }))
+        Ok(Box::new(PlainFile { file, path, bytes }))
     }
 
     fn release(&self) {
-        if let Some(lock) = &self.lock {
+        if let Some(lock) = &self.lock
+            && self.process == std::process::id()
+        {
             // Closing the descriptor unlocks as well, unless a forked child inherited it.
             let _ = lock.unlock();
         }
@@ -245,6 +285,16 @@ impl Disk for Directory {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(e) => Err(Error::io("remove file", &self.path(name), e.into())),
+        }
+    }
+}
+
+/// Takes the lock, if nobody has it, however often a signal comes in between.
+fn try_lock(file: &File) -> std::result::Result<(), TryLockError> {
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
         }
     }
 }
@@ -265,19 +315,35 @@ fn sync_above(path: &Path, count: usize) -> Result<()> {
     Ok(())
 }
 
+/// Creates the directory and the `missing` ones down to it, for their owner alone, whatever the
+/// umask.
+fn create_directories(path: &Path, missing: usize) -> io::Result<()> {
+    let mut above: Vec<&Path> = path.ancestors().take(missing.max(1)).collect();
+    above.reverse();
+    for path in above {
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o700))?,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Rights of the owner alone.
+const PRIVATE: u32 = 0o600;
+
 const READ_ONLY: io::ErrorKind = io::ErrorKind::ReadOnlyFilesystem;
 
 /// Takes all of the file's room now, so that a full disk is an answer and not a signal later.
 ///
 /// False where the file system cannot do so without writing.
 fn allocate(file: &File, bytes: u64) -> io::Result<bool> {
-    loop {
-        match rustix::fs::fallocate(file.as_fd(), FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => return Ok(true),
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => return Ok(false),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    let all = FallocateFlags::empty();
+    match retry_on_intr(|| rustix::fs::fallocate(file.as_fd(), all, 0, bytes)) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -306,8 +372,6 @@ struct PlainFile {
     file: File,
     path: PathBuf,
     bytes: u64,
-    /// Whether what is written to the mapping is written to the file.
-    shared: bool,
 }
 
 impl SegmentFile for PlainFile {
@@ -319,7 +383,7 @@ impl SegmentFile for PlainFile {
         let fail = |e| Error::io("map segment", &self.path, e);
         let bytes = usize::try_from(self.bytes)
             .map_err(|_| fail(io::Error::from(io::ErrorKind::OutOfMemory)))?;
-        space.map_file(at, bytes, &self.file, self.shared).map_err(fail)
+        space.map_file(at, bytes, &self.file).map_err(fail)
     }
 
     fn sync_head(&self, space: &Space, at: usize) -> Result<()> {
@@ -338,7 +402,39 @@ impl SegmentFile for PlainFile {
         }
     }
 
+    fn data_end(&self) -> u64 {
+        data_end(&self.file, self.bytes)
+    }
+
     fn allocated_bytes(&self) -> u64 {
         self.file.metadata().map_or(0, |meta| meta.blocks() * 512)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Directory, Error};
+    use crate::sys::disk::Disk;
+
+    /// A worker process that was forked from the store's, and ends, must not open the door.
+    #[test]
+    fn a_forked_copy_of_the_process_leaves_the_lock_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::open_exclusive(folder.path()).unwrap();
+        // SAFETY: the copy makes a system call or two, takes no lock, and ends.
+        let copy = unsafe { libc::fork() };
+        if copy == 0 {
+            directory.release();
+            // SAFETY: ends the copy at once.
+            unsafe { libc::_exit(0) }
+        }
+        let mut status = -1;
+        // SAFETY: waits for the child made above; its status goes to a local variable.
+        let waited = unsafe { libc::waitpid(copy, &raw mut status, 0) };
+        assert!(copy > 0 && waited == copy && status == 0);
+        let second = Directory::open_exclusive(folder.path());
+        assert!(matches!(second, Err(Error::AlreadyOpen { .. })), "{second:?}");
+        directory.release();
+        Directory::open_exclusive(folder.path()).unwrap();
     }
 }

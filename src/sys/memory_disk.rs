@@ -211,7 +211,6 @@ impl MemoryDisk {
     }
 
     /// What the end of the process leaves: all that was written.
-    #[cfg(oncelog_shuttle)]
     pub(crate) fn copy(&self) -> Self {
         let copy = |(name, inode): (&String, &Arc<Inode>)| {
             (name.clone(), Inode::of_image(inode.live(), inode.is_shared()))
@@ -393,7 +392,7 @@ impl SegmentFile for MemoryFile {
             Live::Plain(_) => Ok(()),
             Live::Shared(file, bytes) => {
                 let bytes = usize::try_from(*bytes).unwrap();
-                space.map_file(at, bytes, file, true).map_err(fail)
+                space.map_file(at, bytes, file).map_err(fail)
             }
         }
     }

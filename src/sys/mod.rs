@@ -8,6 +8,7 @@
 //! store of eight aligned bytes is a plain move.
 
 pub(crate) mod arena;
+pub(crate) mod aside;
 pub(crate) mod clock;
 pub(crate) mod compare;
 pub(crate) mod disk;

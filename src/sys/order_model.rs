@@ -3,8 +3,8 @@
 //! A class of locks is what one line of the engine makes. Whoever takes a lock while holding
 //! another says that the second class comes after the first. Were two classes to come after each
 //! other, two threads could wait for one another for ever; here it shows when one thread takes each
-//! way once, at whatever time. Locks of one class are held together only in the order of their places
-//! in memory, as those of stripes are by a bundle.
+//! way once, at whatever time. Locks of one class are held together only in the order of their
+//! places in memory, as those of stripes are by a bundle.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

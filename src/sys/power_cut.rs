@@ -15,8 +15,10 @@ use crate::sys::memory_disk::{Inode, MemoryDisk};
 /// Bytes that files are kept in.
 pub(crate) const PAGE: usize = 4096;
 
-/// Choices up to which all subsets are tried.
+/// Choices up to which subsets are drawn from all there are, however few are tried.
 const ALL_SUBSETS: usize = 6;
+/// Choices up to which all subsets are tried where that many images are asked for.
+const ALL_SUBSETS_MAX: usize = 10;
 /// Random subsets among those to draw from.
 const RANDOM_SUBSETS: usize = 64;
 
@@ -198,11 +200,16 @@ impl Snapshot {
         self.cut(keeps).disk()
     }
 
+    /// True when so many images are all that a cut may leave.
+    pub(crate) fn is_exhausted_by(&self, most: usize) -> bool {
+        self.choices.len() <= ALL_SUBSETS_MAX && 1 << self.choices.len() <= most
+    }
+
     /// At most so many of what a cut may leave: nothing and everything kept, and others drawn from
     /// all subsets where there are few, from structured and random ones where there are many.
     pub(crate) fn cuts(&self, most: usize, mut draw: impl FnMut() -> u64) -> Vec<Left> {
         let count = self.choices.len();
-        let few = count <= ALL_SUBSETS;
+        let few = count <= ALL_SUBSETS || self.is_exhausted_by(most);
         let plans = if few { 1 << count } else { 2 + 4 * count + most.min(RANDOM_SUBSETS) };
         let drawn = |draw: &mut dyn FnMut() -> u64| usize::try_from(draw() >> 33).unwrap() % plans;
         let chosen: Vec<usize> = if plans <= most {

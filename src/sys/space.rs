@@ -64,29 +64,36 @@ impl Space {
         prefetch(self.map.as_ptr().wrapping_add(at));
     }
 
-    /// Shows the first `bytes` of `file` at offset `at`; if `shared`, written through to the file.
-    pub(crate) fn map_file(
-        &self,
-        at: usize,
-        bytes: usize,
-        file: &File,
-        shared: bool,
-    ) -> io::Result<()> {
+    /// Shows the first `bytes` of `file` at offset `at`, written through to the file.
+    pub(crate) fn map_file(&self, at: usize, bytes: usize, file: &File) -> io::Result<()> {
         let address = self.part(at, bytes)?;
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        let sharing = if shared { MapFlags::SHARED } else { MapFlags::PRIVATE };
-        let flags = sharing | MapFlags::FIXED;
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
         // SAFETY: `part` checked that the pages replaced lie inside this reservation, and what is
         // put there is readable and writable memory like what was there.
         unsafe { rustix::mm::mmap(address, bytes, access, flags, file, 0) }?;
         #[cfg(target_os = "linux")]
         {
-            let advice = rustix::mm::Advice::LinuxHugepage;
             // SAFETY: the pages were mapped just above, and their contents do not change. Huge
             // pages only save time, so a kernel without them is as good.
+            let _ =
+                unsafe { rustix::mm::madvise(address, bytes, rustix::mm::Advice::LinuxHugepage) };
+        }
+        Self::keep_out_of_dumps(address, bytes);
+        Ok(())
+    }
+
+    /// Records may be confidential. Every new mapping of a part has to be marked anew.
+    fn keep_out_of_dumps(address: *mut c_void, bytes: usize) {
+        #[cfg(target_os = "linux")]
+        {
+            let advice = rustix::mm::Advice::LinuxDontDump;
+            // SAFETY: callers have just mapped these pages inside this reservation, and whether
+            // they are dumped changes nothing in them.
             let _ = unsafe { rustix::mm::madvise(address, bytes, advice) };
         }
-        Ok(())
+        #[cfg(not(target_os = "linux"))]
+        let _ = (address, bytes);
     }
 
     /// Makes a part read as zeros again and gives its memory back.
@@ -96,6 +103,8 @@ impl Space {
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         // SAFETY: as in `map_file`; the new pages are anonymous, readable, writable and zero.
         unsafe { rustix::mm::mmap_anonymous(address, bytes, access, flags) }?;
+        // Else the kernel could not join it with its neighbours again.
+        Self::keep_out_of_dumps(address, bytes);
         Ok(())
     }
 
@@ -139,7 +148,7 @@ mod tests {
         let space = Space::reserve(1 << 20, 1 << 20).unwrap();
         let file = tempfile::tempfile().unwrap();
         file.set_len(8192).unwrap();
-        space.map_file(65_536, 8192, &file, true).unwrap();
+        space.map_file(65_536, 8192, &file).unwrap();
         store(&space.words()[65_536 / 8], 77);
         let mut bytes = [0; 8];
         std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
@@ -148,11 +157,26 @@ mod tests {
         assert_eq!(load(&space.words()[65_536 / 8]), 0);
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_file_shows_stays_out_of_core_dumps() {
+        let space = Space::reserve(1 << 20, 1 << 20).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8192).unwrap();
+        space.map_file(65_536, 8192, &file).unwrap();
+        let at = space.words()[65_536 / 8..].as_ptr().addr();
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let begins = |line: &str| line.starts_with(&format!("{at:x}-"));
+        let own = maps.lines().skip_while(|line| !begins(line));
+        let flags = own.filter_map(|line| line.strip_prefix("VmFlags:")).next().unwrap();
+        assert!(flags.split_whitespace().any(|flag| flag == "dd"), "{flags}");
+    }
+
     #[test]
     fn a_part_outside_the_reservation_is_refused() {
         let space = Space::reserve(1 << 20, 1 << 20).unwrap();
         let file = tempfile::tempfile().unwrap();
-        assert!(space.map_file(1 << 20, 4096, &file, true).is_err());
+        assert!(space.map_file(1 << 20, 4096, &file).is_err());
         assert!(space.unmap(usize::MAX, 4096).is_err());
     }
 }

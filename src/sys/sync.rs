@@ -8,6 +8,8 @@
 #[cfg(not(all(test, oncelog_shuttle)))]
 mod real {
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+    #[cfg(feature = "ballot")]
+    pub(crate) use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub(crate) use std::thread_local;
 
     /// Atomic integers and fences.
@@ -30,3 +32,6 @@ pub(crate) use real::*;
 pub(crate) use crate::sys::sync_model::{
     Condvar, Mutex, MutexGuard, atomic, processors, thread_local,
 };
+// No model goes that far up.
+#[cfg(all(test, oncelog_shuttle, feature = "ballot"))]
+pub(crate) use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};

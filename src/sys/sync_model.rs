@@ -117,7 +117,19 @@ pub(crate) mod atomic {
     number!(AtomicU64, u64);
     number!(AtomicUsize, usize);
 
+    impl AtomicUsize {
+        pub(crate) fn fetch_max(&self, value: usize, _order: Ordering) -> usize {
+            step();
+            self.0.fetch_max(value, Ordering::SeqCst)
+        }
+    }
+
     impl AtomicU64 {
+        pub(crate) fn fetch_or(&self, value: u64, _order: Ordering) -> u64 {
+            step();
+            self.0.fetch_or(value, Ordering::SeqCst)
+        }
+
         pub(crate) fn fetch_min(&self, value: u64, _order: Ordering) -> u64 {
             step();
             self.0.fetch_min(value, Ordering::SeqCst)

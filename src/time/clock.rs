@@ -70,7 +70,7 @@ impl SystemClock {
     /// A clock that agrees with the wall clock now.
     #[must_use]
     pub fn new() -> Self {
-        let offset = clock::wall_millis().saturating_sub(clock::monotonic_millis());
+        let offset = clock::wall_ahead_millis();
         let suspended = clock::suspended_millis();
         Self { offset_ms: AtomicU64::new(offset), suspended_ms: AtomicU64::new(suspended) }
     }
@@ -80,8 +80,11 @@ impl SystemClock {
         let suspended = clock::suspended_millis();
         let before = self.suspended_ms.fetch_max(suspended, Ordering::Relaxed);
         let suspended_ms = suspended.saturating_sub(before);
-        let wall = Timestamp(clock::wall_millis());
-        let drift = Drift::between(self.now(), wall, suspended_ms, jumps);
+        // Of one moment, so that what lies between two readings is taken for no difference.
+        let monotonic = clock::monotonic_millis();
+        let own = Timestamp(monotonic + self.offset_ms.load(Ordering::Relaxed));
+        let wall = Timestamp(monotonic + clock::wall_ahead_millis());
+        let drift = Drift::between(own, wall, suspended_ms, jumps);
         self.offset_ms.fetch_add(drift.suspended_ms + drift.followed_ms, Ordering::Relaxed);
         drift
     }
@@ -283,7 +286,7 @@ impl EngineClock {
 
 #[cfg(test)]
 mod tests {
-    use super::{Drift, EngineClock, JumpPolicy, Jumps, ManualClock};
+    use super::{Clock, Drift, EngineClock, JumpPolicy, Jumps, ManualClock, SystemClock};
     use crate::time::Timestamp;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -345,7 +348,7 @@ mod tests {
     fn the_systems_clock_is_held_back_in_the_same_way() {
         let hold = Jumps { policy: JumpPolicy::Hold, ..Jumps::DEFAULT };
         let year = 365 * 24 * 3_600_000;
-        let wall = crate::sys::clock::wall_millis();
+        let wall = SystemClock::new().now().0;
         let long_ago = wall - year;
         let near = |time: &EngineClock, at: u64| time.now().0.abs_diff(at) < 600_000;
         let time = EngineClock::new(None, Timestamp(long_ago), hold);
@@ -360,6 +363,23 @@ mod tests {
         assert!(near(&time, wall) && time.drift().ahead_ms == 0);
         time.follow_wall();
         assert!(near(&time, wall));
+    }
+
+    /// Else a process that opens the store would begin before what the one before it was told.
+    #[test]
+    fn clocks_made_at_any_moment_between_two_ticks_agree() {
+        let first = SystemClock::new();
+        let mut ticks = 0;
+        let mut last = first.now().0;
+        while ticks < 20 {
+            let clock = SystemClock::new();
+            let own = first.offset_ms.load(Ordering::Relaxed);
+            assert_eq!(clock.offset_ms.load(Ordering::Relaxed), own);
+            assert_eq!(first.follow_wall(Jumps::DEFAULT), Drift::default());
+            let now = clock.now().0;
+            ticks += u64::from(now > last);
+            last = now;
+        }
     }
 
     #[test]

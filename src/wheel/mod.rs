@@ -10,12 +10,14 @@
 use std::collections::BTreeMap;
 
 use crate::sys::sync::Mutex;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, expiry};
 
 /// A bucket is at most this fraction of the lifetime wide.
 const LIFETIME_PER_WIDTH: u64 = 16;
 /// The narrowest bucket: about a second.
 const WIDTH_MS_MIN: u64 = 1 << 10;
+/// How long before a bucket takes its first record it is told of, at most.
+const NOTICE_MS_MAX: u64 = 60_000;
 /// Buckets that may be open for appending at a time; each holds a segment that is not yet full.
 const OPEN_MAX: usize = 32;
 
@@ -50,6 +52,26 @@ pub(crate) fn bucket_end(created: Timestamp, expires: Timestamp) -> Timestamp {
     let end = expires_ms.checked_add(width - 1).map(|sum| sum & !(width - 1));
     // At the end of time the rounding has no room; such a record is kept for ever.
     end.map_or(Timestamp::NEVER, Timestamp::from_millis)
+}
+
+/// The bucket after that ending at `ends`, if records of the lifetime go to this one now and to
+/// that one soon; with its width, and for how long this one has taken such records.
+pub(crate) fn upcoming(
+    ends: Timestamp,
+    lifetime_ms: u64,
+    now: Timestamp,
+) -> Option<(Timestamp, u64, u64)> {
+    let expires = expiry(now, lifetime_ms);
+    if expires == Timestamp::NEVER || bucket_end(now, expires) != ends {
+        return None;
+    }
+    let width = width(lifetime_ms);
+    let left = ends.as_millis() - expires.as_millis();
+    if left >= (width / 2).min(NOTICE_MS_MAX) {
+        return None;
+    }
+    let next = Timestamp::from_millis(ends.as_millis().checked_add(width)?);
+    (next != Timestamp::NEVER).then_some((next, width, width - left))
 }
 
 impl Wheel {
@@ -138,7 +160,7 @@ impl Wheel {
 
 #[cfg(test)]
 mod tests {
-    use super::{OPEN_MAX, Wheel, bucket_end};
+    use super::{NOTICE_MS_MAX, OPEN_MAX, Wheel, bucket_end, upcoming};
     use crate::time::{TTL_MS_MAX, Timestamp};
 
     fn at(millis: u64) -> Timestamp {
@@ -157,6 +179,31 @@ mod tests {
             assert!(end >= expires);
             assert!(end - expires < (lifetime / 16).max(1024), "{now} {lifetime} {end}");
         }
+    }
+
+    #[test]
+    fn the_bucket_told_of_ahead_is_the_one_that_records_move_on_to() {
+        let mut seed = 5_u64;
+        for _ in 0..100_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (now, lifetime) = ((seed >> 20) % (1 << 42), 1 + (seed >> 7) % (1 << (seed % 42)));
+            let end_at = |now: u64| bucket_end(at(now), at(now + lifetime));
+            let ends = end_at(now);
+            let width = super::width(lifetime);
+            let moves_on = now + (ends.as_millis() - now - lifetime) + 1;
+            assert_eq!(
+                (end_at(moves_on - 1), end_at(moves_on)),
+                (ends, at(ends.as_millis() + width))
+            );
+            // Told of in time, and only then.
+            let notice = (width / 2).min(NOTICE_MS_MAX);
+            let told = upcoming(ends, lifetime, at(now));
+            assert_eq!(told.is_some(), moves_on - now <= notice);
+            let told = upcoming(ends, lifetime, at(moves_on - 1)).unwrap();
+            assert_eq!(told, (end_at(moves_on), width, width));
+            assert_eq!(upcoming(ends, lifetime, at(moves_on)), None);
+        }
+        assert_eq!(upcoming(Timestamp::NEVER, u64::MAX, at(5)), None);
     }
 
     #[test]
@@ -196,6 +243,8 @@ mod tests {
         assert!(closed_early < 1_000, "{closed_early}");
     }
 
+    /// moka-rs/moka#248, twitter/rpc-perf#180, Yiling-J/theine-go#64, Igalia/snabb#1231: timers
+    /// beyond the wheel's reach came early, others a turn late or never.
     #[test]
     fn the_wheel_agrees_with_a_sorted_list_through_jumps_across_every_width() {
         let wheel = Wheel::default();

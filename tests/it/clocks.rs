@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use oncelog::{BeginOptions, Error, JumpPolicy, ManualClock, Store, Timestamp, Ttl};
+use oncelog::{
+    Anchor, BeginOptions, CheckOptions, Error, JumpPolicy, ManualClock, Store, Timestamp, Ttl,
+};
 use std::sync::Arc;
 
 use crate::setup::{START, clock, directory, maintain, small};
@@ -136,5 +138,43 @@ fn keys_live_exactly_as_long_as_asked_at_every_edge_of_the_arithmetic() {
         clock.set(Timestamp::from_millis(u64::MAX));
         maintain(&store);
         assert!(store.contains("for ever").unwrap());
+    }
+}
+
+/// A clock of the caller's own is right whatever it says, while the store is open: see the engine's
+/// own tests of jumps for what the policies make of the system's.
+#[test]
+fn a_clock_moved_by_hand_is_followed_over_a_wild_jump_while_the_store_runs() {
+    const ANCHORS: [Anchor; 3] = [Anchor::Completion, Anchor::FirstSeen, Anchor::LastSeen];
+    for policy in [JumpPolicy::UntilReopened, JumpPolicy::Follow, JumpPolicy::Hold] {
+        for maintains in [false, true] {
+            let (directory, clock) = (directory(), clock());
+            let builder = small().clock(clock.clone()).ttl(90 * DAY).clock_jumps(policy);
+            let store = builder.open(directory.path()).unwrap();
+            let check = |anchor: Anchor| {
+                let options = CheckOptions::new().anchor(anchor);
+                store.check_and_set_with(format!("{anchor:?}"), "x", options).unwrap().is_new()
+            };
+            assert!(ANCHORS.into_iter().all(check));
+            let mut lease = store.begin("begun").unwrap().started().unwrap();
+            let passes = |time: Duration| {
+                clock.advance(time);
+                if maintains {
+                    maintain(&store);
+                }
+            };
+            passes(60 * DAY);
+            assert!(!ANCHORS.into_iter().any(check), "{policy:?}");
+            lease.complete("done").unwrap();
+            passes(60 * DAY);
+            let known = ["Completion", "FirstSeen", "LastSeen", "begun"];
+            let known = known.map(|key| store.contains(key).unwrap());
+            assert_eq!(known, [false, false, true, true], "{policy:?}");
+            passes(100 * YEAR);
+            assert!(ANCHORS.into_iter().all(check), "{policy:?}");
+            assert!(store.begin("begun").unwrap().started().is_some());
+            let stats = store.stats();
+            assert_eq!((stats.clock_ahead_ms, stats.clock_followed_ms), (0, 0));
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! looked up and the files are verified. An answer must be the one given before the damage, or an
 //! error: never a wrong outcome, never *new* for a known key. If all answers are right the damage
 //! is harmless; otherwise something must have reported it. Of the larger files every so many bits
-//! are tried, with a step that meets every bit of a byte; the number is printed.
+//! are tried, with a step that meets every bit of a byte; the number is printed. With
+//! `ONCELOG_TEST_DAMAGE=all` in the environment every bit and every length is tried.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use oncelog::{Error, Store, inspect};
 
-use crate::setup::{Random, fast_directory, files, small};
+use crate::setup::{Random, fast_directory, files, sample_step, small};
 
 /// A store's files and what it answers.
 pub(crate) struct Sample {
@@ -40,6 +41,15 @@ impl Sample {
     }
 
     pub(crate) fn with_keys(prefix: &str, close: bool) -> Self {
+        Self::left(prefix, |store| if close { store.close().unwrap() } else { drop(store) })
+    }
+
+    /// Not closed, and with everything on stable storage.
+    pub(crate) fn synced() -> Self {
+        Self::left("key", |store| store.sync().unwrap())
+    }
+
+    fn left(prefix: &str, leave: impl FnOnce(Store)) -> Self {
         let directory = fast_directory();
         let store = small().lanes(1).open(directory.path()).unwrap();
         let mut answers = BTreeMap::new();
@@ -59,11 +69,7 @@ impl Sample {
         let removed = answers.keys().find(|key| key.ends_with('7')).cloned().unwrap_or(removed);
         assert!(store.remove(&removed).unwrap());
         answers.insert(removed, None);
-        if close {
-            store.close().unwrap();
-        } else {
-            drop(store);
-        }
+        leave(store);
         let read = |path: &Path| {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             (name, fs::read(path).unwrap())
@@ -184,7 +190,7 @@ fn say(what: &str, name: &str, (tried, reported): (u64, u64)) {
 fn every_flip(end: &str, step: usize) -> (u64, u64) {
     let sample = Sample::new(true);
     let name = sample.name(end);
-    let bits: Vec<usize> = (0..sample.used(&name) * 8).step_by(step).collect();
+    let bits: Vec<usize> = (0..sample.used(&name) * 8).step_by(sample_step(step)).collect();
     let counts = judge_all(&sample, &name, &bits, |bit| flipped(&sample.files[&name], bit));
     say("flipped bits", &name, counts);
     counts
@@ -218,7 +224,7 @@ fn flipped_bits_all_over_a_sealed_segment_are_reported_or_harmless() {
 fn flipped_bits_all_over_a_sealed_segments_records_are_reported() {
     let sample = Sample::new(true);
     let name = sample.name(".seg");
-    let bits: Vec<usize> = (4096 * 8..sample.used(&name) * 8).step_by(41).collect();
+    let bits: Vec<usize> = (4096 * 8..sample.used(&name) * 8).step_by(sample_step(41)).collect();
     let counts = judge_all(&sample, &name, &bits, |bit| flipped(&sample.files[&name], bit));
     say("flipped bits of records", &name, counts);
     // The rest of a block header's cache line and of a record's last unit means nothing.
@@ -231,7 +237,8 @@ fn every_truncation_of_identity_manifest_and_run_is_reported() {
     for end in ["STORE", "MANIFEST", ".run"] {
         let name = sample.name(end);
         let step = if end == ".run" { 7 } else { 1 };
-        let lengths: Vec<usize> = (0..sample.files[&name].len()).step_by(step).collect();
+        let lengths: Vec<usize> =
+            (0..sample.files[&name].len()).step_by(sample_step(step)).collect();
         let cut = |len: usize| sample.files[&name][..len].to_vec();
         let counts = judge_all(&sample, &name, &lengths, cut);
         say("truncations", &name, counts);
@@ -245,7 +252,7 @@ fn truncations_all_over_a_segment_are_reported_whether_sealed_or_open() {
         let sample = Sample::new(close);
         let name = sample.name(".seg");
         let (used, len) = (sample.used(&name), sample.files[&name].len());
-        let mut lengths: Vec<usize> = (0..used + 64).step_by(101).collect();
+        let mut lengths: Vec<usize> = (0..used + 64).step_by(sample_step(101)).collect();
         for border in (0..=len).step_by(64 << 10) {
             lengths.extend([border.saturating_sub(1), border, border + 1]);
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use oncelog::{ManualClock, Store, Timestamp};
+use oncelog::{Begin, ManualClock, Policy, Store, Timestamp, Ttl};
 
 use crate::setup::{START, clock, directory, files, maintain, small};
 
@@ -34,6 +34,65 @@ fn a_key_is_known_until_just_before_its_end_and_new_from_then_on() {
         assert!(store.check_and_set("a", "3").unwrap().is_new(), "{ttl:?}");
         assert_eq!(store.get("a").unwrap().unwrap().outcome(), b"3");
     }
+}
+
+/// Records of other forms, and those of an earlier process, are read in other ways.
+#[test]
+fn every_way_to_read_a_record_knows_it_until_its_end() {
+    let (directory, clock) = (directory(), clock());
+    let long = vec![7; 10_000];
+    let write = |store: &Store| {
+        assert!(store.check_and_set("short", "1").unwrap().is_new());
+        assert!(store.check_and_set("long", &long).unwrap().is_new());
+        let Begin::Started(mut lease) = store.begin("leased").unwrap() else { panic!("new") };
+        lease.complete("done").unwrap();
+        let named = store.namespace("named", Policy::default()).unwrap();
+        assert!(named.check_and_set("own", "1").unwrap().is_new());
+    };
+    let known = |store: &Store| {
+        let plain = ["short", "long", "leased"].map(|key| {
+            let found = store.get(key).unwrap().is_some();
+            assert_eq!(store.contains(key).unwrap(), found, "{key}");
+            assert_eq!(store.peek(key).unwrap().is_some(), found, "{key}");
+            found
+        });
+        let named = store.namespace("named", Policy::default()).unwrap();
+        [plain[0], plain[1], plain[2], named.contains("own").unwrap()]
+    };
+    let store = open(directory.path(), &clock, HOUR);
+    for reopened in [false, true] {
+        write(&store);
+        clock.advance(HOUR - Duration::from_millis(1));
+        let later = reopened.then(|| {
+            store.sync().unwrap();
+            let copy = self::directory();
+            for file in files(directory.path(), "") {
+                std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+            }
+            (open(copy.path(), &clock, HOUR), copy)
+        });
+        let store = later.as_ref().map_or(&store, |(store, _)| store);
+        assert_eq!(known(store), [true; 4], "reopened: {reopened}");
+        assert!(store.check_and_set("short", "2").unwrap().is_duplicate());
+        assert!(store.check_and_set("long", "2").unwrap().is_duplicate());
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(known(store), [false; 4], "reopened: {reopened}");
+    }
+}
+
+#[test]
+fn an_opening_starts_no_earlier_than_the_latest_record_that_it_finds() {
+    let (directory, clock) = (directory(), clock());
+    let store = open(directory.path(), &clock, 8 * HOUR);
+    assert!(store.check_and_set_for("early", "", Ttl::Never).unwrap().is_new());
+    clock.advance(HOUR);
+    // Nothing but this record is written at this time: it lies beside the first one.
+    assert!(store.check_and_set_for("late", "", Ttl::Never).unwrap().is_new());
+    let latest = store.now();
+    drop(store);
+    clock.set(Timestamp::from_millis(START));
+    let store = open(directory.path(), &clock, 8 * HOUR);
+    assert_eq!(store.now(), latest);
 }
 
 #[test]

@@ -38,6 +38,101 @@ fn keys_are_removed_on_a_full_file_system_and_no_lease_loses_its_room_to_that() 
     on_a_small_file_system(name, remove);
 }
 
+#[test]
+fn a_store_opens_on_a_full_file_system_and_answers_what_it_knows() {
+    let name = "a_store_opens_on_a_full_file_system_and_answers_what_it_knows";
+    on_a_small_file_system(name, open_without_room);
+}
+
+#[test]
+fn a_store_whose_keys_have_expired_gives_their_room_back_on_a_full_file_system() {
+    let name = "a_store_whose_keys_have_expired_gives_their_room_back_on_a_full_file_system";
+    on_a_small_file_system(name, expire_without_room);
+}
+
+/// Takes all the room there is.
+fn fill_up(room: &Path) -> fs::File {
+    let mut filler = fs::File::create(room.join("filler")).unwrap();
+    for piece in [4096, 64, 1] {
+        while filler.write_all(&vec![1; piece]).is_ok() {}
+    }
+    filler
+}
+
+fn open_without_room(room: &Path) {
+    for closed in [true, false] {
+        let path = room.join(format!("store {closed}"));
+        let store = small().open(&path).unwrap();
+        let lease = store.begin("lease").unwrap().started().unwrap();
+        let token = lease.version();
+        assert!((0..100_u64).all(|n| store.insert(n.to_le_bytes()).unwrap()));
+        if closed {
+            store.close().unwrap();
+        } else {
+            drop(store);
+        }
+        drop(lease);
+        let before = inspect::stat(&path).unwrap().epoch;
+        drop(fill_up(room));
+        for _ in 0..3 {
+            let store = small().open(&path).unwrap();
+            assert!((0..100_u64).all(|n| !store.insert(n.to_le_bytes()).unwrap()));
+            assert!(!store.contains("new").unwrap());
+            assert!(matches!(store.insert("new"), Err(Error::Full { .. })));
+            assert!(matches!(store.remove(0_u64.to_le_bytes()), Err(Error::Full { .. })));
+            // No version may be given out twice, so nothing is recorded without the epoch.
+            let completed = store.complete_by("lease", token, "");
+            assert!(matches!(completed, Err(Error::Full { .. })), "{completed:?}");
+            assert!(store.maintain(std::time::Duration::from_secs(1)).is_ok());
+        }
+        assert_eq!(inspect::stat(&path).unwrap().epoch, before);
+        let store = small().open(&path).unwrap();
+        fs::remove_file(room.join("filler")).unwrap();
+        store.complete_by("lease", token, "done").unwrap();
+        assert!(store.insert("new").unwrap());
+        assert!(inspect::stat(&path).unwrap().epoch > before);
+        drop(store);
+        assert!(inspect::verify(&path).unwrap().is_sound());
+        let store = small().open(&path).unwrap();
+        assert!(store.contains("new").unwrap() && store.contains("lease").unwrap());
+        drop(store);
+        fs::remove_dir_all(path).unwrap();
+    }
+}
+
+fn expire_without_room(room: &Path) {
+    let clock = crate::setup::clock();
+    let builder = || small().clock(clock.clone()).ttl(std::time::Duration::from_secs(60));
+    for reopen in [true, false] {
+        let path = room.join(format!("store {reopen}"));
+        let store = builder().open(&path).unwrap();
+        assert!((0..60_000_u64).all(|n| store.insert(n.to_le_bytes()).unwrap()));
+        store.close().unwrap();
+        let store = builder().open(&path).unwrap();
+        let store = if reopen {
+            drop(store);
+            None
+        } else {
+            Some(store)
+        };
+        drop(fill_up(room));
+        clock.advance(std::time::Duration::from_secs(3600));
+        let store = store.unwrap_or_else(|| builder().open(&path).unwrap());
+        crate::setup::maintain(&store);
+        assert!(store.insert("new").unwrap(), "reopen: {reopen}");
+        drop(store);
+        assert!(inspect::verify(&path).unwrap().is_sound());
+        fs::remove_file(room.join("filler")).unwrap();
+        fs::remove_dir_all(path).unwrap();
+    }
+}
+
+#[test]
+fn a_read_only_file_system_is_a_written_error_and_takes_nothing() {
+    let name = "a_read_only_file_system_is_a_written_error_and_takes_nothing";
+    on_a_small_file_system(name, read_only);
+}
+
 /// Runs `work` in a file system of a few megabytes, in a process of its own that runs this test.
 fn on_a_small_file_system(name: &str, work: fn(&Path)) {
     if let Some(path) = std::env::var_os(ROOM) {
@@ -182,5 +277,31 @@ fn complete_later(room: &Path) {
         assert!(inspect::verify(&path).unwrap().is_sound());
         let store = small().open(&path).unwrap();
         assert!((0..800).all(|number| store.contains(key(number)).unwrap()));
+    }
+}
+
+fn read_only(room: &Path) {
+    let path = room.join("store");
+    let remount = |how: &str| {
+        let option = format!("remount,{how}");
+        let status = Command::new("mount").args(["-o", &option]).arg(room).status();
+        assert!(status.is_ok_and(|status| status.success()), "{how}");
+    };
+    for closes in [false, true] {
+        let store = small().open(&path).unwrap();
+        assert!(store.insert(format!("key {closes}")).unwrap());
+        if closes {
+            store.close().unwrap();
+        } else {
+            drop(store);
+        }
+        remount("ro");
+        let refused = small().open(&path);
+        assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+        assert!(small().open(room.join("another")).is_err());
+        assert!(inspect::verify(&path).unwrap().is_sound());
+        remount("rw");
+        let store = small().open(&path).unwrap();
+        assert!(store.contains(format!("key {closes}")).unwrap());
     }
 }

@@ -50,7 +50,6 @@ fn a_removed_key_stays_removed_through_compaction_and_restarts() {
 }
 
 /// dgraph-io/badger#569, #708, #974: after a crash, or a move by the collector, entries had no end.
-/// redis/redis#8433, #8474: a relative end that was replayed later was a later end.
 /// redis/redis#8433, #8474: a relative lifetime began anew when it was replayed.
 #[test]
 fn every_record_keeps_its_end_through_a_crash_compaction_and_a_late_restart() {

@@ -73,6 +73,7 @@ fn foreign_files_in_a_store_are_ignored_and_kept() {
     fs::write(at("sub/file"), "inside").unwrap();
     symlink("STORE", at("0000000066.seg")).unwrap();
     symlink("nowhere", at("MANIFEST.unfinished~")).unwrap();
+    std::os::unix::net::UnixListener::bind(at("0000000055.seg")).unwrap();
     let fifo = at("0000000099.seg");
     let made = Command::new("mkfifo").arg(&fifo).status().is_ok_and(|status| status.success());
     for round in 0..3 {
@@ -152,6 +153,34 @@ fn a_second_handle_in_this_process_is_refused_until_the_first_ends() {
     assert!(store.contains("a").unwrap());
     drop(store);
     small().open(directory.path()).unwrap();
+}
+
+#[test]
+fn a_second_opener_is_refused_by_every_path_to_the_directory() {
+    let room = directory();
+    let path = room.path().join("store");
+    let store = small().open(&path).unwrap();
+    symlink(&path, room.path().join("link")).unwrap();
+    symlink(room.path(), room.path().join("parent")).unwrap();
+    let here = std::env::current_dir().unwrap();
+    // As many steps up as the present folder is deep, and down again.
+    let up = "../".repeat(here.components().count() - 1);
+    let paths = [
+        room.path().join("link"),
+        room.path().join("parent/store"),
+        path.join("."),
+        path.join("../store"),
+        Path::new(&up).join(path.strip_prefix("/").unwrap()),
+    ];
+    for other in &paths {
+        assert!(other.join("STORE").exists(), "{other:?}");
+        let refused = small().open(other);
+        assert!(matches!(refused, Err(Error::AlreadyOpen { .. })), "{other:?}: {refused:?}");
+    }
+    drop(store);
+    for other in &paths {
+        small().open(other).unwrap();
+    }
 }
 
 #[test]

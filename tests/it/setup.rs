@@ -51,6 +51,12 @@ pub(crate) fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
     files
 }
 
+/// Every so many of them; all, if `ONCELOG_TEST_DAMAGE=all` is set.
+pub(crate) fn sample_step(step: usize) -> usize {
+    let all = std::env::var_os("ONCELOG_TEST_DAMAGE").is_some_and(|value| value == "all");
+    if all { 1 } else { step }
+}
+
 /// Numbers that look random and are the same in every run.
 pub(crate) struct Random(u64);
 

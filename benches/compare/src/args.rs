@@ -21,13 +21,17 @@ pub struct Args {
         default_value = "oncelog,dashmap,lmdb,sqlite"
     )]
     pub engines: Vec<Name>,
-    /// Workloads, always run in the order new, dup, miss, lease, reopen, and then the paced ones:
-    /// steady, mixed_ttl, remove_heavy.
+    /// Workloads, always run in the order new, dup, miss, lease, probe, contend, reopen, and then
+    /// the paced ones: steady, mixed_ttl, remove_heavy.
     #[arg(long, value_delimiter = ',', default_value = "new,dup,miss")]
     pub workloads: Vec<Workload>,
     /// Distinct keys a run inserts; in the paced workloads, keys that are alive at a time.
     #[arg(long, default_value_t = 2_000_000)]
     pub keys: u64,
+    /// Expiry buckets that `new` spreads its keys over, about, where the engine has lifetimes for
+    /// single calls; in batches all keys have one lifetime.
+    #[arg(long, default_value_t = 1)]
+    pub buckets: u64,
     /// Threads calling the engine.
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
@@ -91,6 +95,10 @@ pub enum Workload {
     Miss,
     /// Begin and complete of keys never seen, beside those of `new`: a pair counts as one.
     Lease,
+    /// Questions for keys never inserted, by the call that locks.
+    Probe,
+    /// The same, while every thread inserts a new key after three questions.
+    Contend,
     /// Opening a filled store whose process was killed.
     Reopen,
     /// As many keys expire as arrive, for several lifetimes.
@@ -111,6 +119,8 @@ impl Workload {
             Workload::Dup => "dup",
             Workload::Miss => "miss",
             Workload::Lease => "lease",
+            Workload::Probe => "probe",
+            Workload::Contend => "contend",
             Workload::Reopen => "reopen",
             Workload::Steady => "steady",
             Workload::MixedTtl => "mixed_ttl",
@@ -149,7 +159,7 @@ impl Durability {
 /// What a started process is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Role {
-    /// Measures new, dup, miss and lease on one store.
+    /// Measures new, dup, miss, lease, probe and contend on one store.
     Measure,
     /// Fills a store, says so and waits to be killed.
     Fill,
@@ -179,6 +189,9 @@ impl Args {
         }
         if self.threads == 0 || self.runs == 0 || self.batch.contains(&0) {
             return Err("--threads, --runs and --batch start at 1".into());
+        }
+        if self.buckets == 0 || self.buckets > 30 {
+            return Err("--buckets must be between 1 and 30".into());
         }
         if self.keys < self.threads as u64 {
             return Err("--keys must give every thread at least one key".into());

@@ -26,7 +26,9 @@ pub fn run(args: &Args, role: Role) -> Result<()> {
 fn run_shape<const K: usize, const V: usize>(args: &Args, role: Role) -> Result<()> {
     match args.engines[0] {
         #[cfg(feature = "oncelog")]
-        Name::Oncelog => play::<engine::oncelog::Oncelog, K, V>(args, role),
+        Name::Oncelog => play::<engine::oncelog::Oncelog<false>, K, V>(args, role),
+        #[cfg(feature = "oncelog")]
+        Name::OncelogFilter => play::<engine::oncelog::Oncelog<true>, K, V>(args, role),
         Name::Dashmap => play::<engine::dashmap::Dashmap<K, V>, K, V>(args, role),
         Name::Papaya => play::<engine::papaya::Papaya<K, V>, K, V>(args, role),
         Name::Moka => play::<engine::moka::Moka<K, V>, K, V>(args, role),
@@ -101,6 +103,13 @@ fn measure<E: Engine<K, V>, const K: usize, const V: usize>(
         let done = workload::leases(engine, args)?;
         let count = done.ranges.len();
         print(&scale.line(Workload::Lease, done.seconds, count, present.len() + count)?)?;
+    }
+    for workload in [Workload::Probe, Workload::Contend] {
+        if asked(workload) && args.engines[0].has_probes() {
+            let done = workload::probes(engine, args, workload)?;
+            let held = present.len() + done.inserted;
+            print(&scale.line(workload, done.seconds, done.ranges.len(), held)?)?;
+        }
     }
     Ok(())
 }

@@ -242,6 +242,7 @@ fn command(args: &Args, slot: Slot, role: Role, dir: &Path) -> Result<Command> {
         .args(["--workloads", &workloads.join(",")])
         .args(["--durability", args.durability.as_str()])
         .args(["--keys", &args.keys.to_string()])
+        .args(["--buckets", &args.buckets.to_string()])
         .args(["--threads", &args.threads.to_string()])
         .args(["--batch", &slot.batch.to_string()])
         .args(["--seconds-max", &args.seconds_max.to_string()])

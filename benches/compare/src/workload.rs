@@ -53,6 +53,17 @@ pub struct Done {
     pub seconds: f64,
 }
 
+/// What asking for absent keys did.
+#[derive(Clone, Debug)]
+pub struct Probed {
+    /// As in [`Done`].
+    pub ranges: Present,
+    /// As in [`Done`].
+    pub seconds: f64,
+    /// Keys inserted between the questions.
+    pub inserted: u64,
+}
+
 /// One thread's part: what it did, and how many answers were not as they must be.
 struct Part {
     done: Range<u64>,
@@ -82,6 +93,13 @@ impl Deadline {
     }
 }
 
+/// A lifetime of a day and so many times more than a bucket of such lifetimes is wide.
+fn lifetime(bucket: u64) -> Duration {
+    const DAY_S: u64 = 24 * 3600;
+    const WIDTH_S: u64 = (1 << 23) / 1000 + 1;
+    Duration::from_secs(DAY_S + bucket * WIDTH_S)
+}
+
 /// Inserts keys `0..args.keys`; every answer must be new.
 pub fn new_keys<E: Engine<K, V>, const K: usize, const V: usize>(
     engine: &E,
@@ -102,7 +120,13 @@ pub fn new_keys<E: Engine<K, V>, const K: usize, const V: usize>(
                 let end = share.end.min(at + ahead(batch) as u64);
                 items.clear();
                 items.extend((at..end).map(make));
-                set_all(session, &items, batch, &mut tally)?;
+                if batch == 1 && args.buckets > 1 {
+                    for (item, index) in items.iter().zip(at..) {
+                        session.set_for(item, Some(lifetime(index % args.buckets)), &mut tally)?;
+                    }
+                } else {
+                    set_all(session, &items, batch, &mut tally)?;
+                }
                 at = end;
                 if deadline.passed(items.len()) {
                     break;
@@ -251,6 +275,52 @@ pub fn leases<E: Engine<K, V>, const K: usize, const V: usize>(
             Ok((at, (at - share.start) - begun))
         },
     )
+}
+
+/// Questions between two insertions of a thread, in the workload that has any.
+const PROBES_PER_INSERT: u64 = 3;
+
+/// Asks for as many absent keys as `new` inserts, by the call that locks; in the workload
+/// `contend` one call in four inserts a new key instead. No key asked for may be found.
+pub fn probes<E: Engine<K, V>, const K: usize, const V: usize>(
+    engine: &E,
+    args: &Args,
+    workload: Workload,
+) -> Result<Probed> {
+    let generator = Generator::new(args.seed);
+    let inserts = workload == Workload::Contend;
+    let is_insert = |index: u64| inserts && index % (PROBES_PER_INSERT + 1) == PROBES_PER_INSERT;
+    let done = on_threads(engine, args, workload, args.keys, |session, share, _, deadline| {
+        let mut tally = Tally::<V>::default();
+        let mut keys = Vec::with_capacity(KEYS_AHEAD);
+        let (mut known, mut inserted) = (0, 0);
+        let mut at = share.start;
+        while at < share.end {
+            let end = share.end.min(at + KEYS_AHEAD as u64);
+            keys.clear();
+            // Beyond those of `new`, `lease` and `miss`.
+            keys.extend((at..end).map(|index| match is_insert(index) {
+                true => (true, generator.key::<K>(2 * args.keys + index)),
+                false => (false, generator.absent::<K>(args.keys + index)),
+            }));
+            for (insert, key) in &keys {
+                if *insert {
+                    session.set(&(*key, [0; V]), &mut tally)?;
+                    inserted += 1;
+                } else {
+                    known += u64::from(session.probe(key)?);
+                }
+            }
+            at = end;
+            if deadline.passed(keys.len()) {
+                break;
+            }
+        }
+        Ok((at, known + inserted - tally.new.min(inserted)))
+    })?;
+    let each = |range: &Range<u64>| range.clone().filter(|index| is_insert(*index)).count() as u64;
+    let inserted = done.ranges.0.iter().map(each).sum();
+    Ok(Probed { ranges: done.ranges, seconds: done.seconds, inserted })
 }
 
 /// Checks a sample of the keys present, and some that are not; not timed.

@@ -74,6 +74,19 @@ Exit codes:
   128+n  the command was ended by signal n
   2    wrong usage";
 
+const SALVAGE_NOTES: &str = "\
+Without --yes nothing is changed. With it, damaged files are kept under names
+that end in .damaged-NUMBER, the report is written to salvage-NUMBER.txt in the
+directory, and the store opens again. Keys of lost records count as new then, so
+find out first what was done for them; a copy of the store may still know.
+
+Exit codes:
+  0  done, or nothing is damaged
+  1  something could not be read or written; the salvage can be begun anew
+  2  wrong usage
+  3  something is damaged and --yes was not given, or nothing can be salvaged
+  4  the store is in use by another process";
+
 /// Drops what was seen before, across runs and crashes.
 #[derive(Debug, Parser)]
 #[command(name = "oncelog", version, after_help = EXIT_CODES)]
@@ -96,6 +109,9 @@ pub(crate) enum Command {
     /// Read every record of a store and list what is damaged
     #[command(after_help = EXIT_CODES)]
     Verify(InspectArgs),
+    /// List what is lost of a damaged store, and with --yes go on without it
+    #[command(after_help = SALVAGE_NOTES)]
+    Salvage(SalvageArgs),
 }
 
 #[derive(Args, Debug)]
@@ -275,6 +291,20 @@ pub(crate) struct InspectArgs {
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Human, action = ArgAction::Set)]
     pub(crate) format: Format,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SalvageArgs {
+    #[command(flatten)]
+    pub(crate) inspect: InspectArgs,
+
+    /// Do it, and accept that keys of lost records count as new
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) yes: bool,
+
+    /// Only list what would be lost, which is the default
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// The policy for items without a key.

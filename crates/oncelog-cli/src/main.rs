@@ -15,6 +15,7 @@ mod outcome;
 mod output;
 mod progress;
 mod report;
+mod salvage;
 mod signals;
 mod split;
 mod stat;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Exec(arguments) => exec::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Salvage(arguments) => salvage::run(&arguments),
     };
     exit::code(result)
 }

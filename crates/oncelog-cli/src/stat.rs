@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use oncelog::Timestamp;
 use oncelog::inspect::{self, SegmentStat, StatReport};
+use oncelog::{FilterStats, Timestamp};
 use serde_json::{Value, json};
 
 use crate::args::{Format, InspectArgs};
@@ -26,7 +26,8 @@ pub(crate) fn run(arguments: &InspectArgs) -> Result<(), Failure> {
 fn human(arguments: &InspectArgs, report: &StatReport) -> String {
     let mut text = format!(
         "directory  {}\nstore      {}\nformat     {}\ncreated    {}\nepoch      {}\n\
-         in use     {}\ndurability {}\nunsynced   {} bytes\ndisk       {} bytes\nsegments   {}\n",
+         in use     {}\ndurability {}\nunsynced   {} bytes\ndisk       {} bytes\n\
+         filter     {}\nsegments   {}\n",
         arguments.directory.display(),
         report.store_id,
         report.format_version,
@@ -36,6 +37,7 @@ fn human(arguments: &InspectArgs, report: &StatReport) -> String {
         report.durability,
         grouped(report.unsynced_bytes),
         grouped(report.disk_bytes),
+        filter(&report.filter),
         grouped(report.segments.len() as u64),
     );
     namespaces(&mut text, report);
@@ -62,6 +64,16 @@ fn namespaces(text: &mut String, report: &StatReport) {
         let (created, name) = (time(one.created), one.name.escape_debug());
         let _ = writeln!(text, "{keys:>13}  {bytes:>15}  {created:<20}  {name}");
     }
+}
+
+/// What a filter would take, as it is in the memory of whoever opens the store.
+fn filter(filter: &FilterStats) -> String {
+    format!(
+        "{} bytes of memory where it is on ({:.1} bits a key, {:.2} % false positives)",
+        grouped(filter.bytes),
+        filter.bits_per_key(),
+        filter.false_positive_rate() * 100.0,
+    )
 }
 
 fn cells(segment: &SegmentStat) -> [String; 6] {
@@ -119,6 +131,12 @@ fn json(report: &StatReport) -> Value {
         "unsynced_bytes": report.unsynced_bytes,
         "disk_bytes": report.disk_bytes,
         "namespaces": namespaces,
+        "filter": {
+            "bytes": report.filter.bytes,
+            "keys": report.filter.keys,
+            "bits_per_key": report.filter.bits_per_key(),
+            "false_positive_rate": report.filter.false_positive_rate(),
+        },
         "segments": segments,
     })
 }

@@ -22,8 +22,8 @@ pub(crate) fn run(arguments: &InspectArgs) -> Result<(), Failure> {
     let problems = counted(report.problems.len() as u64, "problem");
     let path = arguments.directory.display();
     Err(Failure::Corrupt(format!(
-        "{problems} in the store at {path}; restore it from a copy, or start a new one and \
-         accept that older keys count as new"
+        "{problems} in the store at {path}; restore it from a copy, or see with oncelog \
+         salvage what would be lost without one"
     )))
 }
 

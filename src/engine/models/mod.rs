@@ -5,9 +5,11 @@
 
 mod bundle;
 mod calls;
+mod compaction;
 mod log;
 mod protocol;
 mod reclaim;
+mod unseen;
 mod waiters;
 mod waiting;
 

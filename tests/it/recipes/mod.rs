@@ -2,6 +2,10 @@
 
 mod apart;
 mod audit;
+#[cfg(feature = "ballot")]
+mod ballot;
+#[cfg(feature = "ballot")]
+mod ballot_chain;
 mod budget;
 mod checkpoint;
 mod consumer;
@@ -10,10 +14,13 @@ mod debounce;
 mod digest;
 mod fence;
 mod killed;
+mod killed_changes;
 mod nonce;
+mod outbox;
 mod schedule;
 mod sequence;
 mod state;
+mod synced;
 mod token;
 
 use std::sync::Barrier;

@@ -95,6 +95,11 @@ pub trait Session<const K: usize, const V: usize> {
         Err("this engine's adapter removes nothing".into())
     }
 
+    /// Whether the key is known, by a call that decides under a lock unless a filter spares it.
+    fn probe(&mut self, _key: &[u8; K]) -> Result<bool> {
+        Err("this engine has no filter to compare".into())
+    }
+
     /// Begins and completes every item, where the engine has leases; how many were new.
     fn lease(&mut self, _items: &[Item<K, V>]) -> Result<usize> {
         Err("this engine has no leases".into())
@@ -106,6 +111,8 @@ pub trait Session<const K: usize, const V: usize> {
 pub enum Name {
     /// This repository's engine.
     Oncelog,
+    /// The same with its negative filter on.
+    OncelogFilter,
     /// A sharded map in memory.
     Dashmap,
     /// A lock-free map in memory.
@@ -129,6 +136,7 @@ impl Name {
     pub fn as_str(self) -> &'static str {
         match self {
             Name::Oncelog => "oncelog",
+            Name::OncelogFilter => "oncelog-filter",
             Name::Dashmap => "dashmap",
             Name::Papaya => "papaya",
             Name::Moka => "moka",
@@ -142,7 +150,12 @@ impl Name {
 
     /// Whether the engine has leases to measure.
     pub fn has_leases(self) -> bool {
-        self == Name::Oncelog
+        matches!(self, Name::Oncelog | Name::OncelogFilter)
+    }
+
+    /// Whether the engine can be asked with and without a filter.
+    pub fn has_probes(self) -> bool {
+        matches!(self, Name::Oncelog | Name::OncelogFilter)
     }
 
     /// Whether the engine expires records by itself, as the paced workloads need.
@@ -151,7 +164,7 @@ impl Name {
     /// then; the maps and the other stores know no time. What a sweep written here would cost them
     /// says little of them.
     pub fn expires(self) -> bool {
-        matches!(self, Name::Oncelog | Name::Moka)
+        matches!(self, Name::Oncelog | Name::OncelogFilter | Name::Moka)
     }
 
     /// Whether the engine keeps anything past the end of its process.
@@ -182,6 +195,7 @@ impl Name {
             }
             Name::Sqlite => format!("{} (rusqlite {})", rusqlite::version(), locked("rusqlite")),
             Name::Rocksdb => locked("librocksdb-sys").to_owned(),
+            Name::OncelogFilter => locked("oncelog").to_owned(),
             other => locked(other.as_str()).to_owned(),
         }
     }

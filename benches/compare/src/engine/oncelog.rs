@@ -16,9 +16,10 @@ use crate::tally::Tally;
 /// also when it wrote nothing, for a duplicate may be of another thread's record that is not
 /// on the disk yet. A batch is one `check_and_set_many` or `get_many` with reused buffers; a
 /// single look-up is `contains`. A lease is a `begin` and the `complete` of its answer; in
-/// batches, a `begin_many` and a `complete_many`.
+/// batches, a `begin_many` and a `complete_many`. With `FILTER` its negative filter is on, as
+/// which it is measured by a name of its own; a probe is a `peek`, which locks.
 #[derive(Debug)]
-pub struct Oncelog {
+pub struct Oncelog<const FILTER: bool> {
     store: Store,
     synced: bool,
 }
@@ -26,19 +27,21 @@ pub struct Oncelog {
 /// A handle and the buffers it reuses.
 #[derive(Debug)]
 pub struct OncelogSession<'a> {
-    engine: &'a Oncelog,
+    store: &'a Store,
+    synced: bool,
     answers: Answers,
     lookups: Lookups,
     keys: Vec<u8>,
     begun: Vec<Begin>,
 }
 
-impl<const K: usize, const V: usize> Engine<K, V> for Oncelog {
+impl<const K: usize, const V: usize, const FILTER: bool> Engine<K, V> for Oncelog<FILTER> {
     type Session<'a> = OncelogSession<'a>;
 
     fn open(setup: &Setup<'_>) -> Result<Self> {
+        let builder = Store::builder().negative_filter(FILTER);
         Ok(Oncelog {
-            store: Store::open(setup.dir)?,
+            store: builder.open(setup.dir)?,
             synced: setup.synced,
         })
     }
@@ -49,6 +52,7 @@ impl<const K: usize, const V: usize> Engine<K, V> for Oncelog {
             Lifetime::After(lifetime) => Store::builder().ttl(lifetime),
             Lifetime::Mixed => Store::builder(),
         };
+        let builder = builder.negative_filter(FILTER);
         let (store, synced) = (builder.open(setup.dir)?, setup.synced);
         Ok(Oncelog { store, synced })
     }
@@ -56,7 +60,8 @@ impl<const K: usize, const V: usize> Engine<K, V> for Oncelog {
     fn session(&self) -> Result<Self::Session<'_>> {
         let (answers, lookups) = (Answers::new(), Lookups::default());
         Ok(OncelogSession {
-            engine: self,
+            store: &self.store,
+            synced: self.synced,
             answers,
             lookups,
             keys: Vec::new(),
@@ -65,7 +70,7 @@ impl<const K: usize, const V: usize> Engine<K, V> for Oncelog {
     }
 }
 
-impl Oncelog {
+impl OncelogSession<'_> {
     #[inline]
     fn finish(&self) -> Result<()> {
         if self.synced {
@@ -79,7 +84,7 @@ impl<const K: usize, const V: usize> Session<K, V> for OncelogSession<'_> {
     #[inline]
     fn set(&mut self, (key, outcome): &Item<K, V>, tally: &mut Tally<V>) -> Result<()> {
         // Looked at where it is: `?` would move the answer first.
-        let checked = self.engine.store.check_and_set(key, outcome);
+        let checked = self.store.check_and_set(key, outcome);
         match &checked {
             Ok(Check::New) => tally.answer(0, None),
             Ok(Check::Duplicate(record)) => tally.answer(0, Some(record.outcome())),
@@ -88,13 +93,12 @@ impl<const K: usize, const V: usize> Session<K, V> for OncelogSession<'_> {
         if let Err(error) = checked {
             return Err(error.into());
         }
-        self.engine.finish()
+        self.finish()
     }
 
     #[inline]
     fn set_many(&mut self, items: &[Item<K, V>], tally: &mut Tally<V>) -> Result<()> {
-        self.engine
-            .store
+        self.store
             .check_and_set_many(items, &mut self.answers)?;
         for (at, answer) in self.answers.iter().enumerate() {
             match answer {
@@ -102,17 +106,17 @@ impl<const K: usize, const V: usize> Session<K, V> for OncelogSession<'_> {
                 Answer::Duplicate(record) => tally.answer(at, Some(record.outcome())),
             }
         }
-        self.engine.finish()
+        self.finish()
     }
 
     #[inline]
     fn has(&mut self, key: &[u8; K]) -> Result<bool> {
-        Ok(self.engine.store.contains(key)?)
+        Ok(self.store.contains(key)?)
     }
 
     #[inline]
     fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize> {
-        self.engine.store.get_many(keys, &mut self.lookups)?;
+        self.store.get_many(keys, &mut self.lookups)?;
         Ok(self.lookups.iter().flatten().count())
     }
 
@@ -124,23 +128,28 @@ impl<const K: usize, const V: usize> Session<K, V> for OncelogSession<'_> {
         tally: &mut Tally<V>,
     ) -> Result<()> {
         let ttl = lifetime.map_or(Ttl::Never, Ttl::After);
-        match self.engine.store.check_and_set_for(key, outcome, ttl)? {
+        match self.store.check_and_set_for(key, outcome, ttl)? {
             Check::New => tally.answer(0, None),
             Check::Duplicate(record) => tally.answer(0, Some(record.outcome())),
         }
-        self.engine.finish()
+        self.finish()
     }
 
     #[inline]
     fn remove(&mut self, key: &[u8; K]) -> Result<bool> {
-        let removed = self.engine.store.remove(key)?;
-        self.engine.finish()?;
+        let removed = self.store.remove(key)?;
+        self.finish()?;
         Ok(removed)
     }
 
     #[inline]
+    fn probe(&mut self, key: &[u8; K]) -> Result<bool> {
+        Ok(self.store.peek(key)?.is_some())
+    }
+
+    #[inline]
     fn lease(&mut self, items: &[Item<K, V>]) -> Result<usize> {
-        let store = &self.engine.store;
+        let store = self.store;
         let mut begun = 0;
         if let [(key, outcome)] = items {
             if let Begin::Started(mut lease) = store.begin(key)? {
@@ -158,7 +167,7 @@ impl<const K: usize, const V: usize> Session<K, V> for OncelogSession<'_> {
             store.complete_many(&mut work)?;
             begun = work.len();
         }
-        self.engine.finish()?;
+        self.finish()?;
         Ok(begun)
     }
 }

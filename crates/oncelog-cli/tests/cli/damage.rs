@@ -55,3 +55,31 @@ fn dedup_on_a_store_with_a_damaged_identity_ends_with_code_3() {
     assert_eq!(done.stdout, b"");
     assert_eq!(fs::read(&files[0]).unwrap(), bytes);
 }
+
+#[test]
+fn salvage_changes_nothing_without_yes_and_lists_what_is_lost_with_it() {
+    let place = Place::new();
+    let (store, segments) = filled(&place, ".seg");
+    let sound = run(&["salvage", &store]);
+    assert!(String::from_utf8(sound.quiet_success()).unwrap().contains("sound"));
+    change_a_record(&segments[0]);
+    let damaged = fs::read(&segments[0]).unwrap();
+    for arguments in [&["salvage", &store][..], &["salvage", "--dry-run", &store]] {
+        let done = run(arguments);
+        assert!(done.failure(3).contains("nothing was changed"), "{}", done.stderr);
+        let text = String::from_utf8(done.stdout).unwrap();
+        assert!(text.contains("records lost: 1;") && text.contains("versions before"), "{text}");
+        assert_eq!(fs::read(&segments[0]).unwrap(), damaged);
+    }
+    assert_eq!(run(&["salvage", "--dry-run", "--yes", &store]).code, Some(2));
+    let done = run(&["salvage", "--yes", "--format", "json", &store]);
+    let report: Value = serde_json::from_slice(&done.quiet_success()).unwrap();
+    assert_eq!((&report["done"], &report["records_lost"]), (&Value::from(true), &Value::from(1)));
+    let kept = report["damages"][0]["kept_as"].as_str().unwrap();
+    assert_eq!(fs::read(kept).unwrap(), damaged);
+    run(&["verify", &store]).quiet_success();
+    // The one that is lost counts as new, and no other.
+    let input = generated(5_000, 1_000_000);
+    let again = feed(&["dedup", "--store", &store], &input);
+    assert_eq!(String::from_utf8(again.stdout).unwrap().lines().count(), 1);
+}

@@ -20,6 +20,10 @@ fn stat_tells_what_a_store_consists_of() {
     assert_eq!(stat["store_id"].as_str().unwrap().len() % 2, 0);
     assert!(stat["disk_bytes"].as_u64().unwrap() > 0);
     assert!(!stat["segments"].as_array().unwrap().is_empty());
+    // What dedup leaves at its end is sealed, so that the records are known.
+    assert_eq!(stat["filter"]["keys"], 2);
+    assert!(stat["filter"]["bits_per_key"].as_f64().unwrap() >= 12.8);
+    assert!(text.contains("bits a key"), "{text}");
 }
 
 #[test]
