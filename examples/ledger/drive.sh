@@ -37,7 +37,6 @@ wait_for_end() {
 close() {
     local code=$? number pid
     trap - EXIT
-    # Or the shell says of each how it ended.
     disown -a
     # The latest first: it may need the others, and start them anew.
     for ((number = ${#started[@]} - 1; number >= 0; number--)); do
@@ -113,9 +112,10 @@ start() {
 # Ends what was started, as a power cut would.
 end() {
     local pid others=()
+    # Or the shell says that it was killed.
+    disown "$1" 2>/dev/null || true
     # With its children: a server may have some.
     kill -KILL -- "-$1" 2>/dev/null || true
-    wait "$1" 2>/dev/null || true
     wait_for_end "$1"
     for pid in "${started[@]}"; do
         [ "$pid" = "$1" ] || others+=("$pid")
@@ -135,17 +135,29 @@ wait_for_port() {
 # Lines of all runs of the consumer that begin so.
 lines() { cat "$work"/consumer-*.log 2>/dev/null | grep -c "^$1" || true; }
 
+# Stops the consumer; true, and it stays so, if its last word is of an effect that is not marked yet.
+stops_before_the_mark() {
+    kill -STOP "$1" 2>/dev/null || return 1
+    if [[ "$(tail -n 1 "$2")" == effect* ]]; then return 0; fi
+    kill -CONT "$1"
+    return 1
+}
+
 # Kills the consumer so many times in the middle and starts it again; the last one comes to its end.
-# Halfway the server is killed with it, where the script has a `start_server` that finds its messages
+# A kill is to come between an effect and its mark, if twenty looks find that. Halfway the server is killed with it, where the script has a `start_server` that finds its messages
 # again. The arguments are what the consumer is told after the store and the ledger.
 consume_with_kills() {
-    local run pid target
+    local run pid target looks
     for run in $(seq "$kills"); do
         target=$((payments * run / (kills + 1) + RANDOM % 8))
         start "consumer-$run" "$program" consume "$work/store" "$work/ledger.db" "$@"
         pid=${started[-1]}
-        until [ "$(lines effect)" -ge "$target" ]; do
+        looks=0
+        until [ "$(lines effect)" -ge "$target" ] && {
+            [ "$looks" = 20 ] || stops_before_the_mark "$pid" "$work/consumer-$run.log"
+        }; do
             in_time
+            [ "$(lines effect)" -lt "$target" ] || looks=$((looks + 1))
             kill -0 "$pid" 2>/dev/null || fail "the consumer has ended before it was killed"
             sleep 0.01
         done
@@ -172,6 +184,8 @@ count_effects() {
     delivered=$(cat "$work"/consumer-*.log | awk '/^delivered: / { sum += $2 } END { print sum }')
     said=$(timeout 60 "$program" check "$work/ledger.db" "$payments" "$repeats_max") \
         || fail "the count is wrong"
+    [ "$kills" = 0 ] || [[ "$said" != *"refused 0 "* ]] \
+        || fail "no kill came between an effect and its mark, so that nothing was shown"
     if declare -F start_server >/dev/null; then killed=", the server once"; fi
     echo "$name: $sent messages sent, $delivered delivered to $((kills + 1)) consumers," \
         "$kills of them killed$killed: $said"

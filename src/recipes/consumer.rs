@@ -191,7 +191,8 @@ impl Group {
         Partition { group: self.clone(), topic: topic.as_ref().to_vec(), number }
     }
 
-    /// Claims messages of a topic that has no offsets, by their ids.
+    /// Claims messages of a topic that has no offsets, or does not come in their order, by their
+    /// ids. What [`Batch::is_marked`] after the commit can be acknowledged.
     ///
     /// # Errors
     /// As [`Partition::claim`].
@@ -301,7 +302,8 @@ impl Partition {
 
     /// Claims the messages of a poll that was begun at the offset `from`: everything from there to
     /// the last of them that is not among them is no message. They come in the order of their
-    /// offsets.
+    /// offsets. A broker that delivers what was not acknowledged again behind newer messages leaves
+    /// messages out of a poll: there, claim by id with [`Group::claim`].
     ///
     /// # Errors
     /// As [`Store::begin`]: then none is claimed. [`TooLarge`](Error::TooLarge) for more than

@@ -117,6 +117,7 @@ fn handle(
         }
     }
     let committed = batch.commit()?;
+    println!("marked");
     Ok(committed.next.unwrap_or(from))
 }
 

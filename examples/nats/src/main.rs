@@ -91,6 +91,7 @@ fn handle(group: &Group, payments: &[Payment], ledger: &mut Ledger) -> Result<Ve
         }
     }
     batch.commit()?;
+    println!("marked");
     Ok((0..batch.len()).map(|index| batch.is_marked(index)).collect())
 }
 
