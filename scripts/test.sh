@@ -15,6 +15,7 @@ steps=(
     "planted|every fault of scripts/planted.sh still applies"
     "models|orders of steps of threads, by scripts/models.sh"
     "examples|every program in examples/"
+    "broker|a consumer of NATS that is killed in the middle, by examples/nats/run.sh"
     "docs|cargo doc without warnings"
     "fuzz|each fuzz target for two seconds, by scripts/fuzz.sh"
     "compare|cargo check of benches/compare/"
@@ -25,7 +26,7 @@ steps=(
 dependencies_max=16
 
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
-export PATH="$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin"
+export PATH="$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin:/usr/sbin"
 target="${CARGO_TARGET_DIR:-$root/target}"
 case "$target" in /*) ;; *) target="$root/$target" ;; esac
 export CARGO_TARGET_DIR="$target"
@@ -66,6 +67,7 @@ debian_tools=(
     "make|make|build scripts of crates|required"
     "pkg-config|pkg-config|build scripts of crates|required"
     "gawk|gawk|scripts that read reports|optional"
+    "nats-server|nats-server|runs of the consumer of NATS|optional"
     "strace|strace|checks that watch system calls|optional"
 )
 
@@ -89,7 +91,9 @@ install_debian() {
         say "apt-get update did not work, or this user is neither root nor a sudoer"
         return 0
     fi
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
+    # The run level keeps Debian from starting the servers that it installs.
+    as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "$@" \
         || say "apt-get could not install all of it"
 }
 
@@ -140,7 +144,7 @@ step_tools() {
 # Fetches once; with no network, what is in the local cache has to do.
 step_fetch() {
     local folder
-    for folder in . fuzz benches/compare; do
+    for folder in . fuzz benches/compare examples/nats; do
         [ -f "$folder/Cargo.toml" ] || continue
         # shellcheck disable=SC2046 # no word at all where there is no lock file
         cargo fetch --quiet --manifest-path "$folder/Cargo.toml" $(locked "$folder") \
@@ -151,7 +155,7 @@ step_fetch() {
 step_format() {
     local folder
     cargo fmt --all --check
-    for folder in benches/compare fuzz; do
+    for folder in benches/compare fuzz examples/{kafka,ledger,nats,rabbitmq}; do
         if [ -f "$folder/Cargo.toml" ]; then
             cargo fmt --manifest-path "$folder/Cargo.toml" --check
         else
@@ -201,6 +205,15 @@ step_examples() {
             return 1
         fi
     done
+}
+
+# The one of the three that takes least; scripts/brokers.sh runs all of them.
+step_broker() {
+    if ! have nats-server; then
+        skip "nats-server is missing"
+        return 0
+    fi
+    timeout --kill-after=30 1500 bash examples/nats/run.sh
 }
 
 step_docs() {

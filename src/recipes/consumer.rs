@@ -115,7 +115,8 @@ impl<'a> Message<'a> {
 pub enum Turn<'a> {
     /// This caller's, under this lease: have the effect, then say so with [`Batch::handled`].
     Handle(&'a Lease),
-    /// Nobody's: it was handled.
+    /// Nobody's here: it was handled, or this batch has given it back or lost it.
+    /// [`Batch::is_marked`] tells them apart.
     Done,
     /// Somebody else's at this time.
     Busy(&'a InProgress),
@@ -190,7 +191,8 @@ impl Group {
         Partition { group: self.clone(), topic: topic.as_ref().to_vec(), number }
     }
 
-    /// Claims messages of a topic that has no offsets, by their ids.
+    /// Claims messages of a topic that has no offsets, or does not come in their order, by their
+    /// ids. What [`Batch::is_marked`] after the commit can be acknowledged.
     ///
     /// # Errors
     /// As [`Partition::claim`].
@@ -300,7 +302,8 @@ impl Partition {
 
     /// Claims the messages of a poll that was begun at the offset `from`: everything from there to
     /// the last of them that is not among them is no message. They come in the order of their
-    /// offsets.
+    /// offsets. A broker that delivers what was not acknowledged again behind newer messages leaves
+    /// messages out of a poll: there, claim by id with [`Group::claim`].
     ///
     /// # Errors
     /// As [`Store::begin`]: then none is claimed. [`TooLarge`](Error::TooLarge) for more than
@@ -346,6 +349,18 @@ impl Batch {
             Some(State::Busy(other)) => Turn::Busy(other),
             Some(State::Repeated(first)) => Turn::Repeated(*first),
             Some(State::Handled(..) | State::Done | State::Left) | None => Turn::Done,
+        }
+    }
+
+    /// True if the message is marked as handled, by this batch's commit or before: a broker that is
+    /// told of each message may be told of this one. False for one that was handled and is not
+    /// committed, is held elsewhere, was given back or lost, and for one that there is not.
+    #[must_use]
+    pub fn is_marked(&self, index: usize) -> bool {
+        match self.entries.get(index).map(|entry| &entry.state) {
+            Some(State::Done) => true,
+            Some(State::Repeated(first)) => self.is_marked(*first),
+            _ => false,
         }
     }
 

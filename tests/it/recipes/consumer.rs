@@ -182,6 +182,32 @@ fn a_holder_that_was_replaced_marks_nothing_and_is_told_and_the_rest_is_marked()
 }
 
 #[test]
+fn only_a_message_that_is_marked_may_be_acknowledged() {
+    let (directory, clock) = (directory(), clock());
+    let store = open(directory.path(), &clock);
+    let group = Group::open(&store, "g", LEASE, HOUR).unwrap();
+    let marked = |batch: &Batch| -> Vec<usize> {
+        (0..=batch.len()).filter(|index| batch.is_marked(*index)).collect()
+    };
+    let mut before = group.claim("t", [Message::of("before")]).unwrap();
+    handle_all(&mut before);
+    let _elsewhere = group.claim("t", [Message::of("elsewhere")]).unwrap();
+    let ids = ["before", "elsewhere", "handled", "handled", "back", "back", "lost", "left out"];
+    let mut batch = group.claim("t", ids.map(Message::of)).unwrap();
+    assert_eq!(marked(&batch), [0]);
+    batch.handled(2, "").unwrap();
+    batch.handled(6, "").unwrap();
+    batch.release(4, None).unwrap();
+    // Its effect has happened, but a power cut or a kill would forget that.
+    assert_eq!(marked(&batch), [0]);
+    clock.advance(LEASE);
+    let _other = group.claim("t", [Message::of("lost")]).unwrap();
+    assert_eq!(batch.commit().unwrap().lost, [6]);
+    assert_eq!(marked(&batch), [0, 2, 3]);
+    assert!(matches!(batch.turn(4), Turn::Done) && matches!(batch.turn(6), Turn::Done));
+}
+
+#[test]
 fn who_waits_for_another_consumer_finds_the_message_done_or_has_its_turn() {
     let (directory, clock) = (directory(), clock());
     let store = open(directory.path(), &clock);
