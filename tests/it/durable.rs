@@ -10,6 +10,9 @@ use oncelog::{
 
 use crate::setup::{directory, small};
 
+/// Something to do, with the name it has in a failure.
+type Named<T> = (&'static str, T);
+
 /// A store with a handle at `Process` and one at `Synced`.
 pub(crate) struct Levels {
     pub(crate) process: Store,
@@ -150,7 +153,7 @@ fn no_lookup_or_duplicate_at_synced_is_told_before_its_record_is_durable() {
     let forget = || assert!(process.remove("a").unwrap());
     let (options, lookups, answers) =
         (CheckOptions::new(), &mut Lookups::new(), &mut Answers::new());
-    let mut asks: Vec<(&str, Box<dyn FnMut() + '_>)> = vec![
+    let mut asks: Vec<Named<Box<dyn FnMut() + '_>>> = vec![
         ("insert", Box::new(|| assert!(!synced.insert("a").unwrap()))),
         ("check", Box::new(|| assert!(!synced.check_and_set("a", "2").unwrap().is_new()))),
         ("for", Box::new(|| assert!(!synced.check_and_set_for("a", "", HOUR).unwrap().is_new()))),
@@ -189,7 +192,7 @@ fn no_lookup_or_duplicate_at_synced_is_told_before_its_record_is_durable() {
         process.sync().unwrap();
     }
     // That nothing is known rests on the removal.
-    let ends: [(&str, fn(&Store)); 4] = [
+    let ends: [Named<fn(&Store)>; 4] = [
         ("get none", |synced| assert!(synced.get("a").unwrap().is_none())),
         ("contains none", |synced| assert!(!synced.contains("a").unwrap())),
         ("peek none", |synced| assert!(synced.peek("a").unwrap().is_none())),
