@@ -97,7 +97,9 @@ impl Spares {
     /// more that would need them.
     fn take_surplus(&mut self, now: Timestamp) -> Vec<Segment> {
         let idle = self.by_end.iter().filter(|(_, spare)| is_idle(spare, now));
-        let surplus: Vec<Timestamp> = idle.skip(IDLE_MAX).map(|(ends, _)| *ends).collect();
+        let (over, rest): (Vec<_>, Vec<_>) = idle.partition(|(ends, _)| **ends <= now);
+        let surplus: Vec<Timestamp> =
+            over.iter().chain(rest.iter().skip(IDLE_MAX)).map(|(ends, _)| **ends).collect();
         surplus.iter().filter_map(|ends| self.by_end.remove(ends)).collect()
     }
 }
