@@ -290,37 +290,47 @@ pub fn probes<E: Engine<K, V>, const K: usize, const V: usize>(
     let generator = Generator::new(args.seed);
     let inserts = workload == Workload::Contend;
     let is_insert = |index: u64| inserts && index % (PROBES_PER_INSERT + 1) == PROBES_PER_INSERT;
-    let done = on_threads(engine, args, workload, args.keys, |session, share, _, deadline| {
-        let mut tally = Tally::<V>::default();
-        let mut keys = Vec::with_capacity(KEYS_AHEAD);
-        let (mut known, mut inserted) = (0, 0);
-        let mut at = share.start;
-        while at < share.end {
-            let end = share.end.min(at + KEYS_AHEAD as u64);
-            keys.clear();
-            // Beyond those of `new`, `lease` and `miss`.
-            keys.extend((at..end).map(|index| match is_insert(index) {
-                true => (true, generator.key::<K>(2 * args.keys + index)),
-                false => (false, generator.absent::<K>(args.keys + index)),
-            }));
-            for (insert, key) in &keys {
-                if *insert {
-                    session.set(&(*key, [0; V]), &mut tally)?;
-                    inserted += 1;
-                } else {
-                    known += u64::from(session.probe(key)?);
+    let done = on_threads(
+        engine,
+        args,
+        workload,
+        args.keys,
+        |session, share, _, deadline| {
+            let mut tally = Tally::<V>::default();
+            let mut keys = Vec::with_capacity(KEYS_AHEAD);
+            let (mut known, mut inserted) = (0, 0);
+            let mut at = share.start;
+            while at < share.end {
+                let end = share.end.min(at + KEYS_AHEAD as u64);
+                keys.clear();
+                // Beyond those of `new`, `lease` and `miss`.
+                keys.extend((at..end).map(|index| match is_insert(index) {
+                    true => (true, generator.key::<K>(2 * args.keys + index)),
+                    false => (false, generator.absent::<K>(args.keys + index)),
+                }));
+                for (insert, key) in &keys {
+                    if *insert {
+                        session.set(&(*key, [0; V]), &mut tally)?;
+                        inserted += 1;
+                    } else {
+                        known += u64::from(session.probe(key)?);
+                    }
+                }
+                at = end;
+                if deadline.passed(keys.len()) {
+                    break;
                 }
             }
-            at = end;
-            if deadline.passed(keys.len()) {
-                break;
-            }
-        }
-        Ok((at, known + inserted - tally.new.min(inserted)))
-    })?;
+            Ok((at, known + inserted - tally.new.min(inserted)))
+        },
+    )?;
     let each = |range: &Range<u64>| range.clone().filter(|index| is_insert(*index)).count() as u64;
     let inserted = done.ranges.0.iter().map(each).sum();
-    Ok(Probed { ranges: done.ranges, seconds: done.seconds, inserted })
+    Ok(Probed {
+        ranges: done.ranges,
+        seconds: done.seconds,
+        inserted,
+    })
 }
 
 /// Checks a sample of the keys present, and some that are not; not timed.

@@ -98,8 +98,7 @@ impl<const K: usize, const V: usize> Session<K, V> for OncelogSession<'_> {
 
     #[inline]
     fn set_many(&mut self, items: &[Item<K, V>], tally: &mut Tally<V>) -> Result<()> {
-        self.store
-            .check_and_set_many(items, &mut self.answers)?;
+        self.store.check_and_set_many(items, &mut self.answers)?;
         for (at, answer) in self.answers.iter().enumerate() {
             match answer {
                 Answer::New => tally.answer(at, None),
