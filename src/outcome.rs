@@ -6,6 +6,8 @@ use crate::sys::words::{WORD, bytes_of, word_at, words_for};
 
 /// Words that an outcome is held in without an allocation of its own.
 const INLINE_WORDS: usize = 6;
+/// So many bytes are read where an outcome begins, however few it has.
+pub(crate) const INLINE_BYTES: u64 = (INLINE_WORDS * WORD) as u64;
 
 /// An outcome's bytes, in place where they are few: up to 48.
 #[derive(Clone)]

@@ -18,6 +18,7 @@ use crate::log::holdings::{Held, add_held};
 use crate::log::scan::{ScanReport, Scanner};
 use crate::log::segment::Segment;
 use crate::log::view::space_at;
+use crate::outcome::INLINE_BYTES;
 use crate::time::Timestamp;
 
 /// Lists a segment's records, and says how its blocks ended.
@@ -119,7 +120,9 @@ impl Log {
         let last = run.block_ends.iter().rposition(|end| *end > 0);
         let used = last.map_or(HEAD_BYTES, |block| {
             let end = run.block_ends.get(block).map_or(0, |end| u64::from(*end));
-            (block as u64 * BLOCK_BYTES + end).next_multiple_of(BLOCK_BYTES)
+            // Outcomes are read a few words beyond their end. On a full file system in memory,
+            // reading a hole ends the process.
+            (block as u64 * BLOCK_BYTES + end + INLINE_BYTES).next_multiple_of(BLOCK_BYTES)
         });
         segment.trim(used);
         segment.used.store(run.used_bytes(), Ordering::Release);

@@ -205,8 +205,16 @@ impl Disk for Directory {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
-            let stat = rustix::fs::statat(&self.fd, &name, AtFlags::SYMLINK_NOFOLLOW);
-            let Ok(stat) = stat else { continue };
+            let stat =
+                retry_on_intr(|| rustix::fs::statat(&self.fd, &name, AtFlags::SYMLINK_NOFOLLOW));
+            let stat = match stat {
+                Ok(stat) => stat,
+                // Removed since.
+                Err(rustix::io::Errno::NOENT) => continue,
+                Err(e) => {
+                    return Err(Error::io("inspect file", &self.path(&name), e.into()));
+                }
+            };
             let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
             entries.push(Entry { name, is_file: kind.is_file() });
         }

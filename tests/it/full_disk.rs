@@ -50,6 +50,35 @@ fn a_store_whose_keys_have_expired_gives_their_room_back_on_a_full_file_system()
     on_a_small_file_system(name, expire_without_room);
 }
 
+#[test]
+fn the_last_record_of_a_block_is_read_on_a_full_file_system() {
+    let name = "the_last_record_of_a_block_is_read_on_a_full_file_system";
+    on_a_small_file_system(name, read_last_records);
+}
+
+/// Whatever the last record leaves of its block, which is the last one that has room on the disk.
+fn read_last_records(room: &Path) {
+    let clock = crate::setup::clock();
+    let hour = std::time::Duration::from_secs(3600);
+    let outcome = 7_u64.to_le_bytes();
+    for count in 1_890..1_920_u64 {
+        let path = room.join(format!("store {count}"));
+        let store = small().lanes(1).clock(clock.clone()).ttl(hour).open(&path).unwrap();
+        let keys = || (0..count).map(u64::to_le_bytes);
+        assert!(keys().all(|key| store.check_and_set(key, outcome).unwrap().is_new()));
+        // Its bucket takes no more, so the segment is sealed, and gives back what it has not used.
+        clock.advance(hour / 2);
+        crate::setup::maintain(&store);
+        assert!(!crate::setup::files(&path, ".run").is_empty());
+        let filler = fill_up(room);
+        let known = |key| store.get(key).unwrap().is_some_and(|found| found.outcome() == outcome);
+        assert!(keys().all(known), "{count}");
+        drop((store, filler));
+        fs::remove_file(room.join("filler")).unwrap();
+        fs::remove_dir_all(path).unwrap();
+    }
+}
+
 /// Takes all the room there is.
 fn fill_up(room: &Path) -> fs::File {
     let mut filler = fs::File::create(room.join("filler")).unwrap();
