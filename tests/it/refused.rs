@@ -153,3 +153,22 @@ fn too_many_open_files_are_an_error_that_may_be_repeated_and_loses_nothing() {
     }
     check_all(&store);
 }
+
+#[test]
+fn a_file_that_cannot_be_looked_at_never_makes_a_store_look_like_something_else() {
+    let name = "a_file_that_cannot_be_looked_at_never_makes_a_store_look_like_something_else";
+    if let Some(path) = told() {
+        match small().open(&path) {
+            Ok(store) => check_all(&store),
+            Err(error) => assert!(matches!(error, Error::Io { .. }), "{error}"),
+        }
+        return;
+    }
+    let directory = directory();
+    fill(&small().open(directory.path()).unwrap());
+    for number in 1..40 {
+        let fault = format!("newfstatat:error=EIO:when={number}");
+        with_faults(name, directory.path(), &[&fault]);
+    }
+    check_all(&small().open(directory.path()).unwrap());
+}
