@@ -41,6 +41,8 @@ pub(crate) fn run(round: &mut Round<'_>) -> Result<(), Failure> {
         let before = store.now();
         match round.random.below(60) {
             0 => {
+                // After a crash the time is what the files prove, which a lookup adds nothing to.
+                assert_new(store.insert(format!("proof {number}"))?)?;
                 drop(store);
                 oracle.process_ended();
                 store = open()?;
@@ -61,6 +63,10 @@ pub(crate) fn run(round: &mut Round<'_>) -> Result<(), Failure> {
     look_at_all(&store, &mut oracle)?;
     round.tally.checks += oracle.checks;
     Ok(())
+}
+
+fn assert_new(is_new: bool) -> Result<(), Failure> {
+    if is_new { Ok(()) } else { Err("a key never recorded is known".into()) }
 }
 
 /// The time does not run back, whatever the clock does, and whoever opens the store again.
