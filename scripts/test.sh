@@ -196,14 +196,7 @@ step_examples() {
     for name in "${found[@]}"; do
         log="$work/example-$name.log"
         mkdir -p "$work/example-$name"
-        local arguments=()
-        if [ "$name" = torture ]; then
-            # It draws other faults each time and still finds an open defect (class clocks).
-            skip "the faults of torture; only its checker is tested (see docs/testing.md)"
-            arguments=(--self-test)
-        fi
-        if (cd "$work/example-$name" \
-            && TMPDIR="$PWD" timeout 300 "$target/debug/examples/$name" "${arguments[@]}") \
+        if (cd "$work/example-$name" && TMPDIR="$PWD" timeout 300 "$target/debug/examples/$name") \
             >"$log" 2>&1 </dev/null; then
             say "$name: ok"
         else
