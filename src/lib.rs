@@ -29,6 +29,7 @@ compile_error!("oncelog runs on Unix systems: it needs mmap, flock and directory
 
 mod answers;
 mod begin;
+mod builder;
 mod calls;
 mod config;
 mod engine;
@@ -75,6 +76,7 @@ pub use crate::answers::{Answer, Answers, Check, CheckAll, Lookups};
 #[cfg(feature = "async")]
 pub use crate::begin::Wait;
 pub use crate::begin::{Begin, InProgress};
+pub use crate::builder::Builder;
 pub use crate::config::{
     Durability, LANES_MAX, Maintenance, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MAX_DEFAULT,
     SEGMENT_BYTES_MIN, STRIPES_DEFAULT, STRIPES_MAX, TTL_DEFAULT,
@@ -98,7 +100,7 @@ pub use crate::run::{Run, RunError};
 pub use crate::scan::{Scan, Scanned};
 pub use crate::scope::Scope;
 pub use crate::stats::{FilterStats, Maintained, NamespaceStats, RecoveryReport, Stats};
-pub use crate::store::{Builder, Store};
+pub use crate::store::Store;
 pub use crate::ticket::Ticket;
 pub use crate::time::{Clock, JumpPolicy, ManualClock, SystemClock, Timestamp, Ttl};
 pub use crate::version::Version;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::config::{Config, Maintenance};
 use crate::engine::Engine;
+use crate::engine::begin::{Begun, Grant};
 use crate::key::{KeyHasher, SECRET_BYTES};
+use crate::policy::{BeginOptions, Policy};
 use crate::record::Own;
 use crate::sys::memory_disk::MemoryDisk;
 use crate::sys::power_cut::Snapshot;
@@ -66,6 +68,31 @@ impl Bench {
 
     pub(crate) fn advance(&self, millis: u64) {
         self.clock.advance(Duration::from_millis(millis));
+    }
+}
+
+/// Does all there is to do.
+pub(crate) fn maintain(engine: &Engine) {
+    while engine.maintain(Duration::from_secs(1)).unwrap().more {}
+}
+
+/// Numbers that look random, the same for the same seed.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        (self.0 >> 33) % below
+    }
+}
+
+/// Begins a key that is free.
+pub(crate) fn begin(engine: &Engine, key: &str, retention_ms: u64) -> Grant {
+    let terms = Policy::DEFAULT.terms(&BeginOptions::new(), retention_ms).unwrap();
+    let now = engine.clock.now();
+    match engine.with_key(None, key.as_bytes(), |full| engine.begin(full, &terms, now)) {
+        Ok(Begun::Started(grant)) => grant,
+        other => panic!("not started: {other:?}"),
     }
 }
 

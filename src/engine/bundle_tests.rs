@@ -2,13 +2,12 @@
 
 use crate::config::Durability;
 use crate::engine::Engine;
-use crate::engine::begin::{Begun, Grant};
-use crate::engine::bench::{Bench, MINUTE, NEVER, cut, get, watched};
+use crate::engine::bench::{Bench, MINUTE, NEVER, begin, cut, get, watched};
 use crate::engine::bundle::{Act, Part, Refusal, Together};
 use crate::error::{Error, Result};
 use crate::meta::Status;
 use crate::options::{CheckOptions, Kept};
-use crate::policy::{BeginOptions, Policy};
+use crate::policy::Policy;
 use crate::record::{Ignore, Own};
 use crate::version::Version;
 
@@ -34,15 +33,6 @@ fn together(engine: &Engine, parts: &[Part<'_>]) -> Result<Together> {
 fn set_all(engine: &Engine, keys: &[&str], outcome: &[u8]) -> bool {
     let parts: Vec<_> = keys.iter().map(|key| new(engine, key, outcome)).collect();
     matches!(together(engine, &parts).unwrap(), Together::Done(_))
-}
-
-fn begin(engine: &Engine, key: &str) -> Grant {
-    let terms = Policy::default().terms(&BeginOptions::new(), LIFE).unwrap();
-    let now = engine.clock.now();
-    match engine.with_key(None, key.as_bytes(), |full| engine.begin(full, &terms, now)) {
-        Ok(Begun::Started(grant)) => grant,
-        other => panic!("not started: {other:?}"),
-    }
 }
 
 fn version(engine: &Engine, key: &str) -> Version {
@@ -106,7 +96,7 @@ fn a_bundle_that_was_synced_survives_every_power_cut_and_one_that_follows_it_who
 fn a_lease_is_complete_after_a_power_cut_if_and_only_if_what_was_recorded_with_it_is_there() {
     let bench = Bench::new();
     let engine = bench.open();
-    let grant = begin(&engine, "job");
+    let grant = begin(&engine, "job", LIFE);
     engine
         .with_key(None, b"position", |full| {
             let now = engine.clock.now();
@@ -147,7 +137,7 @@ fn whatever_stands_against_one_part_leaves_all_as_they_were_and_is_told() {
     let bench = Bench::new();
     let engine = bench.open();
     assert!(set_all(&engine, &["a", "b"], b"1"));
-    let grant = begin(&engine, "job");
+    let grant = begin(&engine, "job", LIFE);
     let stale = Version::from_u64(grant.version.as_u64() - 1);
     let set = Act::Set { expected: None, outcome: b"2", lifetime_ms: None, kept: kept() };
     let parts = [
@@ -179,7 +169,7 @@ fn whatever_stands_against_one_part_leaves_all_as_they_were_and_is_told() {
 fn one_key_in_progress_refuses_the_others_with_its_deadline() {
     let bench = Bench::new();
     let engine = bench.open();
-    let grant = begin(&engine, "b");
+    let grant = begin(&engine, "b", LIFE);
     let parts = [new(&engine, "a", b"1"), new(&engine, "b", b"1"), new(&engine, "c", b"1")];
     let refused = together(&engine, &parts);
     let deadline = grant.deadline.as_millis();
@@ -191,7 +181,7 @@ fn one_key_in_progress_refuses_the_others_with_its_deadline() {
 fn a_bundle_that_finds_no_room_leaves_everything_and_takes_nothing_from_a_lease() {
     let bench = Bench::new();
     let engine = bench.open();
-    let grant = begin(&engine, "job");
+    let grant = begin(&engine, "job", LIFE);
     *bench.disk.room.lock() = Some(0);
     let large = vec![7; 400_000];
     let parts = [

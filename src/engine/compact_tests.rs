@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::begin::Begun;
-use crate::engine::bench::{Bench, MINUTE, NEVER};
+use crate::engine::bench::{Bench, MINUTE, NEVER, Random, maintain};
 use crate::engine::finish::Ending;
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
@@ -57,10 +57,6 @@ pub(crate) fn pictures(engine: &Engine, keys: &[String]) -> Vec<Picture> {
     keys.iter().map(|key| picture(engine, key)).collect()
 }
 
-fn maintain(engine: &Engine) {
-    while engine.maintain(Duration::from_secs(1)).unwrap().more {}
-}
-
 /// Seals all that was written so far, without compacting anything.
 pub(crate) fn seal(engine: &Engine) {
     engine.log.withdraw_bucket(None);
@@ -82,15 +78,6 @@ pub(crate) fn compact(engine: &Engine, mut chosen: impl FnMut(u64) -> bool) {
             return;
         }
         engine.compact_step().unwrap();
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        (self.0 >> 33) % below
     }
 }
 

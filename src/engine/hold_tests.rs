@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::begin::Begun;
-use crate::engine::bench::{Bench, MINUTE, NEVER};
+use crate::engine::bench::{Bench, MINUTE, NEVER, maintain};
 use crate::engine::finish::Ending;
 use crate::error::Error;
 use crate::log::Found;
@@ -39,10 +39,6 @@ fn assert_counted(engine: &Engine, spaces: &[u32]) {
         let own = counted.get(space).copied().unwrap_or_default();
         assert_eq!(engine.log.holdings.of(*space), own, "namespace {space}");
     }
-}
-
-fn maintain(engine: &Engine) {
-    while engine.maintain(Duration::from_secs(1)).unwrap().more {}
 }
 
 struct Dice(u64);

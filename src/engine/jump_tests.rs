@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::begin::Begun;
-use crate::engine::bench::{Bench, MINUTE, NEVER};
+use crate::engine::bench::{Bench, MINUTE, NEVER, maintain};
 use crate::engine::finish::Ending;
 use crate::options::CheckOptions;
 use crate::policy::{Anchor, BeginOptions, Policy};
@@ -66,10 +66,6 @@ fn complete(engine: &Engine, anchor: Anchor, token: Version) -> bool {
 fn is_known(engine: &Engine, key: &str) -> bool {
     let now = engine.clock.now();
     engine.with_key(None, key.as_bytes(), |full| engine.peek(full, now)).unwrap().is_some()
-}
-
-fn maintain(engine: &Engine) {
-    while engine.maintain(Duration::from_secs(1)).unwrap().more {}
 }
 
 #[test]

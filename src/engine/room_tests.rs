@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::begin::Begun;
-use crate::engine::bench::{Bench, MINUTE, NEVER, START};
+use crate::engine::bench::{Bench, MINUTE, NEVER, START, maintain};
 use crate::engine::finish::Ending;
 use crate::error::{Error, Result};
 use crate::options::CheckOptions;
@@ -43,10 +43,6 @@ fn complete(engine: &Engine, key: &str, token: Version) {
     let (now, ending) = (engine.clock.now(), Ending::Complete(&[7; OUTCOME_BYTES_RESERVED]));
     let end = |full: crate::engine::claim::FullKey<'_>| engine.finish(full, token, ending, now);
     engine.with_key(None, key.as_bytes(), end).unwrap();
-}
-
-fn maintain(engine: &Engine) {
-    while engine.maintain(Duration::from_secs(1)).unwrap().more {}
 }
 
 /// Inserts `key 0`, `key 1` and so on until one is refused; how many there are.

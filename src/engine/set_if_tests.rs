@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::engine::begin::{Begun, Grant};
-use crate::engine::bench::{Bench, MINUTE, get};
+use crate::engine::begin::Grant;
+use crate::engine::bench::{Bench, MINUTE, begin, get};
 use crate::engine::finish::Ending;
 use crate::error::{Error, Result};
 use crate::options::{CheckOptions, Kept};
-use crate::policy::{BeginOptions, Policy};
+use crate::policy::Policy;
 use crate::record::Own;
 use crate::version::Version;
 
@@ -29,15 +29,6 @@ fn set(engine: &Engine, key: &str, expected: Option<Version>, outcome: &[u8]) ->
 fn version(engine: &Engine, key: &str) -> Version {
     let found = engine.get(key.as_bytes(), &mut Own).unwrap();
     found.unwrap_or_else(|| panic!("{key} is forgotten")).version()
-}
-
-fn begin(engine: &Engine, key: &str) -> Grant {
-    let terms = Policy::default().terms(&BeginOptions::new(), LIFE).unwrap();
-    let now = engine.clock.now();
-    match engine.with_key(None, key.as_bytes(), |full| engine.begin(full, &terms, now)) {
-        Ok(Begun::Started(grant)) => grant,
-        other => panic!("not started: {other:?}"),
-    }
 }
 
 fn end(engine: &Engine, key: &str, grant: &Grant, ending: Ending<'_>) -> Result<()> {
@@ -72,7 +63,7 @@ fn after_a_power_cut_a_key_has_the_synced_outcome_or_a_later_one_and_a_job_such_
         let mut versions: Vec<Version> =
             keys.iter().map(|key| set(&engine, key, None, b"0").unwrap()).collect();
         let jobs: Vec<String> = keys.iter().map(|key| format!("job {key}")).collect();
-        let grants: Vec<Grant> = jobs.iter().map(|job| begin(&engine, job)).collect();
+        let grants: Vec<Grant> = jobs.iter().map(|job| begin(&engine, job, LIFE)).collect();
         for step in 0..8_u8 {
             for (key, version) in keys.iter().zip(&mut versions) {
                 *version = set(&engine, key, Some(*version), &[b'1' + step]).unwrap();
@@ -98,7 +89,7 @@ fn after_a_power_cut_a_key_has_the_synced_outcome_or_a_later_one_and_a_job_such_
             assert!((b'4'..=b'8').contains(&outcome[0]), "{outcome:?} in round {round}");
             let next = set(&engine, key, Some(version(&engine, key)), b"next").unwrap();
             assert!(versions.iter().all(|earlier| *earlier < next));
-            let point = begin(&engine, job).point;
+            let point = begin(&engine, job, LIFE).point;
             assert!((b'4'..=b'8').contains(&point[0]), "{point:?} in round {round}");
         }
     }
@@ -109,7 +100,7 @@ fn an_outcome_or_a_point_that_found_no_room_leaves_the_one_before() {
     let bench = Bench::new();
     let engine = bench.open();
     let version = set(&engine, "key", None, b"before").unwrap();
-    let grant = begin(&engine, "job");
+    let grant = begin(&engine, "job", LIFE);
     end(&engine, "job", &grant, Ending::Checkpoint(MINUTE, b"before")).unwrap();
     fill(&bench, &engine);
     let large = vec![2; 900_000];
@@ -123,7 +114,7 @@ fn an_outcome_or_a_point_that_found_no_room_leaves_the_one_before() {
     assert!(matches!(refused, Err(Error::Full { .. })), "{refused:?}");
     // The lease is as it was, with its point, and with the room that was reserved.
     end(&engine, "job", &grant, Ending::Release(0)).unwrap();
-    let grant = begin(&engine, "job");
+    let grant = begin(&engine, "job", LIFE);
     assert_eq!(grant.point, b"before");
     *bench.disk.room.lock() = None;
     set(&engine, "key", Some(version), b"after").unwrap();

@@ -1,10 +1,8 @@
 //! In steady state no caller creates a segment, and what is prepared for that costs no room.
 
-use std::time::Duration;
-
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::engine::bench::{Bench, MINUTE, NEVER, get};
+use crate::engine::bench::{Bench, MINUTE, NEVER, get, maintain};
 use crate::error::{Error, Result};
 use crate::record::Ignore;
 
@@ -14,10 +12,6 @@ const PERIOD: u64 = 100;
 fn insert(engine: &Engine, key: u64, bytes: usize, lifetime: u64) -> Result<bool> {
     let key = format!("key {key}");
     Ok(!engine.check_and_set(key.as_bytes(), &vec![1; bytes], lifetime, &mut Ignore)?)
-}
-
-fn maintain(engine: &Engine) {
-    while engine.maintain(Duration::from_secs(1)).unwrap().more {}
 }
 
 fn awaited(engine: &Engine) -> u64 {

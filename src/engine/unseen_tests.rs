@@ -1,11 +1,10 @@
 //! The filter on a simulated disk: full disks, power cuts, colliding hashes, places used again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::begin::Begun;
-use crate::engine::bench::{Bench, MINUTE, NEVER};
+use crate::engine::bench::{Bench, MINUTE, NEVER, Random, maintain};
 use crate::engine::finish::Ending;
 use crate::error::Error;
 use crate::meta::Meta;
@@ -46,19 +45,6 @@ fn end(engine: &Engine, key: &str, token: Version, ending: Ending<'_>) {
     let now = engine.clock.now();
     let end = |full: crate::engine::claim::FullKey<'_>| engine.finish(full, token, ending, now);
     engine.with_key(None, key.as_bytes(), end).map(drop).unwrap();
-}
-
-fn maintain(engine: &Engine) {
-    while engine.maintain(Duration::from_secs(1)).unwrap().more {}
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        (self.0 >> 33) % below
-    }
 }
 
 #[test]

@@ -108,11 +108,7 @@ impl Log {
         let needed = (u64::from(span) * BLOCK_BYTES).max(source.bytes_left + BLOCK_BYTES);
         let needed = needed + HEAD_BYTES;
         let bytes = self.catalog.lock().copies_bytes(needed, u64::from(span) * BLOCK_BYTES)?;
-        let mut prepared = self.prepare(bytes, now);
-        if matches!(prepared, Err(Error::Full { .. })) && self.give_up_spares(now)? {
-            prepared = self.prepare(bytes, now);
-        }
-        let prepared = prepared?;
+        let prepared = self.before_spares(now, || self.prepare(bytes, now))?;
         let from = source.segment;
         let (version, created) = (from.common.version, Timestamp::from_millis(from.common.created));
         let (ends, lifetime) = (from.ends, from.common.lifetime);

@@ -255,12 +255,8 @@ impl Log {
                 return Ok(());
             }
             let bytes = self.catalog.lock().reserve_bytes(missing);
-            let mut kept = self.prepare_within(bytes, now);
             // What is promised goes before what only saves time.
-            if matches!(kept, Err(Error::Full { .. })) && self.give_up_spares(now)? {
-                kept = self.prepare_within(bytes, now);
-            }
-            self.keep(kept?);
+            self.keep(self.before_spares(now, || self.prepare_within(bytes, now))?);
         }
     }
 

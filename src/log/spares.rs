@@ -10,11 +10,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::layout::{CHUNK_BYTES, segment_file};
 use crate::log::Log;
 use crate::log::catalog::Need;
-use crate::log::segment::Segment;
+use crate::log::segment::{Prepared, Segment};
 use crate::time::Timestamp;
 
 /// Idle spares that are kept for the next bucket that needs one.
@@ -161,10 +161,24 @@ impl Log {
         Ok(place.filter(|_| is_fresh))
     }
 
+    /// As `prepare` answers, with all spares given up if there is no room otherwise.
+    ///
+    /// The growing lock is held.
+    pub(crate) fn before_spares(
+        &self,
+        now: Timestamp,
+        prepare: impl Fn() -> Result<Prepared>,
+    ) -> Result<Prepared> {
+        match prepare() {
+            Err(Error::Full { .. }) if self.give_up_spares(now)? => prepare(),
+            prepared => prepared,
+        }
+    }
+
     /// Gives all spares up, where something else needs their room; false if there are none.
     ///
     /// The growing lock is held.
-    pub(crate) fn give_up_spares(&self, now: Timestamp) -> Result<bool> {
+    fn give_up_spares(&self, now: Timestamp) -> Result<bool> {
         let spares = self.catalog.lock().spares.take_all();
         let any = !spares.is_empty();
         self.give_up(spares, now).map(|()| any)

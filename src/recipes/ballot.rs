@@ -43,12 +43,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::answers::{Answers, Check, Lookups};
+use crate::builder::Builder;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::recipes::ballot::tally::Counts;
 use crate::record::Record;
 use crate::stats::{Maintained, Stats};
-use crate::store::{Builder, Store};
+use crate::store::Store;
 use crate::time::Timestamp;
 use crate::version::Version;
 
