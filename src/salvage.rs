@@ -26,6 +26,7 @@ mod apply;
 mod examine;
 mod gaps;
 mod listing;
+mod sources;
 #[cfg(test)]
 mod tests;
 

@@ -49,6 +49,10 @@ impl Engine {
         let mut compact = seal && !self.config.write_once;
         loop {
             self.commit_step(now)?;
+            if self.log.wants_spare() {
+                // One may have come to be wanted during a long step.
+                self.prepare_room(now)?;
+            }
             let (freed, sweep_more) = self.sweep_step()?;
             done.slots_freed += freed;
             let sealed = seal && self.seal_step()?;

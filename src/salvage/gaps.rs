@@ -6,7 +6,7 @@ use crate::format::layout::{BLOCK_BYTES, BLOCK_HEADER_BYTES, UNIT_BYTES, block_s
 use crate::format::run::Run;
 use crate::log::rescue::Sound;
 use crate::salvage::Gap;
-use crate::salvage::examine::Loaded;
+use crate::salvage::sources::Loaded;
 use crate::sys::words;
 
 /// Where records are missing, and how many by the run.

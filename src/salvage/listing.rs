@@ -11,18 +11,10 @@ use crate::key::KeyHasher;
 use crate::log::adopt::is_segment_length;
 use crate::log::rescue::sound_records;
 use crate::log::view::space_at;
-use crate::salvage::examine::{Heads, load};
+use crate::salvage::sources::{Heads, ManifestState, load};
 use crate::sys::disk::Disk;
 use crate::sys::files::Directory;
 use crate::time::Timestamp;
-
-/// What is wrong with a manifest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Damage {
-    None,
-    Flip,
-    Lost,
-}
 
 /// By how much the epoch is raised above all that is found: more than any store is opened without
 /// leaving a record, so that no version is given out twice.
@@ -40,7 +32,7 @@ pub(super) fn rebuild(
     identity: &Identity,
     hasher: &KeyHasher,
     heads: &Heads,
-) -> Result<(Manifest, Damage)> {
+) -> Result<(Manifest, ManifestState)> {
     let mut numbers: BTreeSet<u64> = heads.keys().copied().collect();
     for entry in directory.entries()? {
         numbers.extend(file_number(&entry.name, ".seg"));
@@ -92,5 +84,5 @@ pub(super) fn rebuild(
     let created = manifest.time;
     let space = |(number, keys)| Space { number, created, keys, bytes: 0, name: String::new() };
     manifest.spaces = spaces.into_iter().map(space).collect();
-    Ok((manifest, Damage::Lost))
+    Ok((manifest, ManifestState::Lost))
 }
