@@ -4,7 +4,8 @@ use crate::answers::{Answer, Answers, Lookups};
 use crate::error::Result;
 use crate::recipes::ballot::{Ballot, Cast, append_key};
 
-/// The answers of one [`Election::cast_many`](super::Election::cast_many), in the order of its ballots.
+/// The answers of one [`Election::cast_many`](super::Election::cast_many), in the order of its
+/// ballots.
 ///
 /// Keep one and pass it again: its buffers are reused.
 #[derive(Debug, Default)]
@@ -52,7 +53,8 @@ impl Casts {
     }
 }
 
-/// The results of one [`Election::find_many`](super::Election::find_many), in the order of its voters.
+/// The results of one [`Election::find_many`](super::Election::find_many), in the order of its
+/// voters.
 ///
 /// Keep one and pass it again: its buffers are reused.
 #[derive(Debug, Default)]
