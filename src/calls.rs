@@ -7,11 +7,15 @@ use crate::answers::{Answers, Check, CheckAll, Checked};
 use crate::begin::{Begin, begin_full, begin_unsettled};
 use crate::config::Durability;
 use crate::engine::Engine;
+#[cfg(feature = "backend")]
+use crate::engine::begin::Begun;
 use crate::engine::bundle::{Act, Part, Refusal, Together};
 use crate::engine::check::GROUP;
 use crate::engine::claim::FullKey;
 use crate::engine::commit::is_answer;
 use crate::engine::finish::{Ending, Written};
+#[cfg(feature = "backend")]
+use crate::engine::waiters::Registration;
 use crate::error::{Error, Result};
 use crate::lease::{Lease, release_millis};
 use crate::meta::Meta;
@@ -53,6 +57,20 @@ impl Claims<'_> {
         let level = self.durability;
         self.engine
             .with_key(self.space, key, |full| begin_full(self.engine, full, &terms, now, level))
+    }
+
+    /// As [`Claims::begin`], without a handle of the lease.
+    #[cfg(feature = "backend")]
+    pub(crate) fn begun(&self, key: &[u8], options: &BeginOptions) -> Result<Begun> {
+        let terms = self.policy.terms(options, self.engine.lifetime())?;
+        let now = self.engine.clock.now();
+        self.with_key(key, |full| self.engine.begin(full, &terms, now))
+    }
+
+    /// A place among those who wait for the key.
+    #[cfg(feature = "backend")]
+    pub(crate) fn register(&self, key: &[u8]) -> Result<Registration> {
+        self.engine.with_key(self.space, key, |full| Ok(self.engine.waiters.register(full.hash)))
     }
 
     pub(crate) fn begin_many<K: AsRef<[u8]>>(

@@ -150,6 +150,35 @@ pub enum Error {
         /// The failure that caused it.
         reason: String,
     },
+    /// A server was asked, and whether it did what was asked is not known, because the connection
+    /// or the time ended before its answer came.
+    Unanswered {
+        /// Which backend.
+        backend: &'static str,
+        /// The failure that caused it.
+        reason: String,
+    },
+    /// A server could not be reached, or is not ready; nothing was asked of it.
+    Unreachable {
+        /// Which backend.
+        backend: &'static str,
+        /// The failure that caused it.
+        reason: String,
+    },
+    /// A server does not let this user in, or do this.
+    Denied {
+        /// Which backend.
+        backend: &'static str,
+        /// What the server said.
+        reason: String,
+    },
+    /// A server is not set up for this version of the backend, or holds what it did not write.
+    Unprepared {
+        /// Which backend.
+        backend: &'static str,
+        /// What is missing, older, newer or strange, and what to do.
+        reason: String,
+    },
     /// An earlier write or sync failed; the store takes no more writes until it is reopened.
     Poisoned {
         /// The failure that caused it.
@@ -164,12 +193,22 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::AlreadyOpen { .. } | Self::InProgress { .. } => true,
+            Self::Full { .. }
+            | Self::AlreadyOpen { .. }
+            | Self::InProgress { .. }
+            | Self::Unreachable { .. } => true,
             Self::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
             }
             _ => false,
         }
+    }
+
+    /// True when the call may have taken effect all the same: look before the effect is repeated.
+    /// After any other error it has not.
+    #[must_use]
+    pub fn is_indeterminate(&self) -> bool {
+        matches!(self, Self::Indeterminate { .. } | Self::Unanswered { .. })
     }
 
     /// Wraps a system error with what was attempted and where.
@@ -283,6 +322,33 @@ impl Error {
                 "the lease is not current any more, so nothing was recorded; whoever holds the \
                  key now decides on its outcome",
             ),
+            _ => self.fmt_of_backend(f),
+        }
+    }
+}
+
+impl Error {
+    /// The texts of the errors that concern a server.
+    fn fmt_of_backend(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unanswered { backend, reason } => write!(
+                f,
+                "the outcome of the call is indeterminate: {backend} was asked, and no answer came \
+                 ({reason}); look what is recorded before the effect is repeated"
+            ),
+            Self::Unreachable { backend, reason } => write!(
+                f,
+                "{backend} cannot be reached ({reason}); nothing was changed, and the call can be \
+                 repeated"
+            ),
+            Self::Denied { backend, reason } => write!(
+                f,
+                "{backend} does not allow it ({reason}); nothing was changed; check the user, the \
+                 password and the rights"
+            ),
+            Self::Unprepared { backend, reason } => {
+                write!(f, "{backend} is not set up for this version of oncelog: {reason}")
+            }
             _ => self.fmt_with_path(f),
         }
     }

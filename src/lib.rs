@@ -60,6 +60,8 @@ mod time;
 mod version;
 mod wheel;
 
+#[cfg(feature = "backend")]
+pub mod backend;
 pub mod docs;
 #[cfg(fuzzing)]
 #[doc(hidden)]

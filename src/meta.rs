@@ -58,3 +58,23 @@ pub struct Meta {
     /// True when it is not replayed any more: see [`OutcomeGone`](crate::OutcomeGone).
     pub outcome_gone: bool,
 }
+
+impl Meta {
+    /// What is known of a key in this state and no more, for a backend to fill in.
+    #[must_use]
+    pub fn new(status: Status, version: Version) -> Self {
+        Self {
+            status,
+            version,
+            attempts: 0,
+            first_seen: Timestamp::default(),
+            updated: Timestamp::default(),
+            completed_at: None,
+            deadline: None,
+            expires: None,
+            has_fingerprint: false,
+            outcome_bytes: 0,
+            outcome_gone: false,
+        }
+    }
+}

@@ -26,6 +26,20 @@ pub(crate) struct RecordMeta {
 }
 
 impl RecordMeta {
+    #[cfg(feature = "backend")]
+    fn of(meta: &Meta) -> Self {
+        Self {
+            version: meta.version,
+            created: meta.completed_at.unwrap_or(meta.updated),
+            expires: meta.expires.unwrap_or(Timestamp::NEVER),
+            first_seen: meta.first_seen,
+            attempts: meta.attempts,
+            failed: meta.status == Status::Failed,
+            has_fingerprint: meta.has_fingerprint,
+            gone: false,
+        }
+    }
+
     fn meta(&self, outcome_bytes: usize) -> Meta {
         Meta {
             status: if self.failed { Status::Failed } else { Status::Completed },
@@ -77,6 +91,12 @@ pub(crate) type Mark = [u8; GONE_WORDS * 8];
 pub(crate) const GONE_WORDS: usize = 1 + FINGERPRINT_BYTES / 8;
 
 impl OutcomeGone {
+    /// Of an outcome with so many bytes and this digest of them ([`Fingerprint::of`]).
+    #[must_use]
+    pub fn new(bytes: u64, digest: Fingerprint) -> Self {
+        Self { bytes, digest }
+    }
+
     pub(crate) fn of(outcome: &[u8]) -> Self {
         Self { bytes: outcome.len() as u64, digest: Fingerprint::of(outcome) }
     }
@@ -133,6 +153,24 @@ impl Record {
 
     pub(crate) fn new(meta: RecordMeta, outcome: &[u8]) -> Self {
         Self { meta, outcome: Outcome::from_bytes(outcome) }
+    }
+
+    /// A record that another engine keeps, for its [`Backend`](crate::backend::Backend): what is
+    /// known of the key, and its outcome or what is known of that.
+    ///
+    /// Of the `meta`, taken are version, attempts, times, failure, and whether it has a
+    /// fingerprint.
+    #[cfg(feature = "backend")]
+    #[must_use]
+    pub fn from_parts(meta: &Meta, outcome: std::result::Result<&[u8], OutcomeGone>) -> Self {
+        let mut parts = RecordMeta::of(meta);
+        match outcome {
+            Ok(outcome) => Self::new(parts, outcome),
+            Err(gone) => {
+                parts.gone = true;
+                Self::new(parts, &gone.encode())
+            }
+        }
     }
 
     /// What the work that was recorded left behind; empty if it is

@@ -21,7 +21,9 @@ impl Version {
         self.0
     }
 
-    pub(crate) const fn from_u64(raw: u64) -> Self {
+    /// The version that [`as_u64`](Version::as_u64) was taken of, where it was kept elsewhere.
+    #[must_use]
+    pub const fn from_u64(raw: u64) -> Self {
         Self(raw)
     }
 

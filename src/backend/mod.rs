@@ -1,0 +1,21 @@
+//! One contract for the embedded engine and for engines elsewhere, so that a service keeps its
+//! code when it outgrows one machine.
+//!
+//! [`Backend`] has the verbs of a [`Namespace`](crate::Namespace) as asynchronous calls, with the
+//! same answers. Each is one atomic step and required, so that no backend is put together of a
+//! lookup and a write after it. What backends may differ in is what [`Profile`] says, and no more.
+//! The embedded engine implements it; crates for servers do, each with the client library that
+//! it needs; [`AnyBackend`] is for a program that chooses when it starts.
+
+mod answers;
+mod any;
+mod contract;
+mod embedded;
+mod profile;
+mod terms;
+
+pub use answers::{Begin, Grant};
+pub use any::AnyBackend;
+pub use contract::Backend;
+pub use profile::{Clocked, Fenced, Profile, Survives};
+pub use terms::{BeginTerms, CheckTerms};
