@@ -1,6 +1,6 @@
-//! One contract for the embedded engine and for engines elsewhere, so that a service keeps its
-//! code when it outgrows one machine.
+//! One contract for the embedded engine and for engines elsewhere.
 //!
+//! A service that outgrows one machine keeps its code and changes the backend.
 //! [`Backend`] has the verbs of a [`Namespace`](crate::Namespace) as asynchronous calls, with the
 //! same answers. Each is one atomic step and required, so that no backend is put together of a
 //! lookup and a write after it. What backends may differ in is what [`Profile`] says, and no more.
