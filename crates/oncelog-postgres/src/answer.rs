@@ -1,7 +1,9 @@
 //! The rows that functions answer, as what callers get to see.
 
 use oncelog::backend::Begin;
-use oncelog::{Check, Error, Fingerprint, Meta, OutcomeGone, Record, Result, Status, Timestamp, Version};
+use oncelog::{
+    Check, Error, Fingerprint, Meta, OutcomeGone, Record, Result, Status, Timestamp, Version,
+};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 

@@ -10,8 +10,11 @@ use tokio_postgres::Row;
 
 use crate::answer::{Answer, Verdict, column};
 use crate::keys::{Kept, Keys, Payload};
-use crate::trouble::strange;
+use crate::trouble::{aborted, strange};
 use crate::verbs::{self, Ask};
+
+/// How often items whose records are removed meanwhile are asked for at most.
+const ROUNDS_MAX: u32 = 100;
 
 /// A key, and the items that have it.
 struct Item<'a> {
@@ -53,10 +56,13 @@ impl Keys {
                 }
             }
         }
-        while !unique.is_empty() {
+        for _ in 0..ROUNDS_MAX {
+            if unique.is_empty() {
+                break;
+            }
             unique = self.check_round(server, unique, &kept, &mut answers).await?;
         }
-        let missing = || Err(strange("an item of a batch has no answer"));
+        let missing = || Err(aborted("the key was removed again and again"));
         Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect())
     }
 

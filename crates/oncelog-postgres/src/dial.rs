@@ -14,7 +14,8 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket};
 
 use crate::trouble;
 
-type Dialled = Pin<Box<dyn Future<Output = std::result::Result<Link, tokio_postgres::Error>> + Send>>;
+type Dialled =
+    Pin<Box<dyn Future<Output = std::result::Result<Link, tokio_postgres::Error>> + Send>>;
 
 /// How to connect to the database. Cheap to clone.
 #[derive(Clone)]
@@ -65,6 +66,11 @@ impl Dial {
             let reason = trouble::with_source(&error);
             Error::InvalidConfig { reason: format!("the URL of the database: {reason}") }
         })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(Error::InvalidConfig {
+                reason: "the URL of the database has no host".into(),
+            });
+        }
         Ok(Self::new(config, NoTls))
     }
 

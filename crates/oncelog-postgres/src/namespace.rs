@@ -63,11 +63,7 @@ impl<P: Pool> Namespace<P> {
     /// ```
     #[must_use]
     pub fn within<'t>(&'t self, transaction: &'t Transaction<'t>) -> Within<'t> {
-        Within {
-            keys: &self.keys,
-            profile: self.database.profile,
-            transaction: Held(transaction),
-        }
+        Within { keys: &self.keys, profile: self.database.profile, transaction: Held(transaction) }
     }
 
     async fn finish(&self, key: &[u8], version: Version, ending: Ending<'_>) -> Result<Version> {

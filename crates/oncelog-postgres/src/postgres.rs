@@ -256,7 +256,8 @@ fn validate(name: &str, policy: &Policy, ttl: Ttl) -> Result<()> {
         return Err(Error::InvalidNamespace { reason: "its name has more than 255 bytes" });
     }
     if policy.max_keys.is_some() || policy.max_bytes.is_some() {
-        let reason = "max_keys and max_bytes of the policy are not kept by postgres; leave them out";
+        let reason =
+            "max_keys and max_bytes of the policy are not kept by postgres; leave them out";
         return Err(Error::InvalidConfig { reason: reason.into() });
     }
     let checked = Policy { require_fingerprint: false, ..*policy };

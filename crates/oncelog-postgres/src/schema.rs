@@ -132,4 +132,3 @@ async fn found(client: &Client) -> Result<Option<i32>> {
         .map_err(failed)?;
     rows.first().map_or(Ok(None), |row| row.try_get(0).map_err(failed))
 }
-

@@ -1,6 +1,5 @@
 //! Asking over a connection of the pool, with a limit on the time that it may take.
 
-use std::ops::Deref;
 use std::time::Duration;
 
 use oncelog::Result;
@@ -10,6 +9,9 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::pool::Pool;
 use crate::trouble;
 use crate::verbs::{Ask, Values, Verb};
+
+/// How often a call that was overtaken is made at most.
+const ATTEMPTS_MAX: u32 = 100;
 
 /// A database that is asked over connections of a pool.
 #[derive(Debug)]
@@ -41,10 +43,10 @@ impl<P: Pool> Server<P> {
     }
 }
 
-impl<P: Pool> Ask for Server<P> {
-    async fn ask(&self, verb: &'static Verb, values: &Values<'_>) -> Result<Vec<Row>> {
+impl<P: Pool> Server<P> {
+    async fn ask_once(&self, verb: &'static Verb, values: &Values<'_>) -> Asked {
         let mut held = Held::<P>(Some(self.connection().await?));
-        let Some(connection) = &held.0 else { return Ok(Vec::new()) };
+        let Some(connection) = &held.0 else { return Ok(Ok(Vec::new())) };
         let asked = async {
             let statement = if self.prepared {
                 P::prepared(connection, verb.text, &verb.types).await?
@@ -53,24 +55,38 @@ impl<P: Pool> Ask for Server<P> {
             };
             match statement {
                 Some(statement) => connection.query(&statement, values).await,
-                None => {
-                    connection.deref().query_typed(verb.text, &typed(verb, values)).await
-                }
+                None => connection.query_typed(verb.text, &typed(verb, values)).await,
             }
         };
-        let answer = tokio::time::timeout(self.timeout, asked).await;
-        let Ok(answer) = answer else {
-            return Err(trouble::unanswered(format!("no answer within {:?}", self.timeout)));
-        };
+        let answer = tokio::time::timeout(self.timeout, asked)
+            .await
+            .map_err(|_| trouble::unanswered(format!("no answer within {:?}", self.timeout)))?;
         drop(held.0.take());
-        answer.map_err(|error| trouble::failed(&error, false))
+        Ok(answer)
+    }
+}
+
+/// The server's answer, if one came.
+type Asked = Result<std::result::Result<Vec<Row>, tokio_postgres::Error>>;
+
+impl<P: Pool> Ask for Server<P> {
+    async fn ask(&self, verb: &'static Verb, values: &Values<'_>) -> Result<Vec<Row>> {
+        let mut attempts = 1;
+        loop {
+            match self.ask_once(verb, values).await? {
+                Ok(rows) => return Ok(rows),
+                // Where sessions are set to REPEATABLE READ or SERIALIZABLE, a call that another
+                // one overtakes is rolled back: nothing was changed, and somebody got on.
+                Err(error) if trouble::is_overtaken(&error) && attempts < ATTEMPTS_MAX => {
+                    attempts += 1;
+                }
+                Err(error) => return Err(trouble::failed(&error, false)),
+            }
+        }
     }
 }
 
 /// The values with their types, for a statement that is not prepared.
-pub(crate) fn typed<'a>(
-    verb: &Verb,
-    values: &Values<'a>,
-) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+pub(crate) fn typed<'a>(verb: &Verb, values: &Values<'a>) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
     values.iter().copied().zip(verb.types.iter().cloned()).collect()
 }

@@ -69,6 +69,12 @@ pub(crate) fn failed(error: &tokio_postgres::Error, held: bool) -> Error {
     }
 }
 
+/// True where the server has rolled a statement back in favour of another transaction.
+pub(crate) fn is_overtaken(error: &tokio_postgres::Error) -> bool {
+    let codes = [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED];
+    error.code().is_some_and(|code| codes.contains(&code))
+}
+
 fn unknown(reason: String, held: bool) -> Error {
     if held {
         return aborted(format!("{reason}; the transaction cannot be committed"));

@@ -19,8 +19,11 @@ pub(crate) type Values<'a> = [&'a (dyn ToSql + Sync)];
 
 /// Asks the server one statement, and waits for its rows.
 pub(crate) trait Ask: Sync {
-    fn ask(&self, verb: &'static Verb, values: &Values<'_>)
-    -> impl Future<Output = Result<Vec<Row>>> + Send;
+    fn ask(
+        &self,
+        verb: &'static Verb,
+        values: &Values<'_>,
+    ) -> impl Future<Output = Result<Vec<Row>>> + Send;
 }
 
 macro_rules! verbs {
