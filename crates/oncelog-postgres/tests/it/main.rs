@@ -2,11 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod batches;
 mod contract;
+mod pools;
+mod processes;
 mod schema;
 mod server;
+mod sweep;
 mod transaction;
 mod trouble;
+mod versions;
+mod waiting;
 
 use std::future::Future;
 

@@ -123,7 +123,7 @@ fn a_text_that_no_one_else_writes_is_an_error_and_not_an_answer() {
     on_server(|server, database| async move {
         let orders = crate::namespace(server, &database).await;
         let client = server.client(&database).await;
-        orders.check_and_set(b"k", b"x", CheckOptions::new()).await.unwrap();
+        let _ = orders.check_and_set(b"k", b"x", CheckOptions::new()).await.unwrap();
         client.batch_execute("UPDATE oncelog.records SET kind = 9").await.unwrap();
         for result in [orders.peek(b"k").await.map(|_| ()), orders.get(b"k").await.map(|_| ())] {
             assert!(matches!(result, Err(Error::Unprepared { .. })), "{result:?}");

@@ -150,7 +150,7 @@ async fn overtaken(level: IsolationLevel, orders: &Namespace, client: &mut Clien
     let transaction = client.build_transaction().isolation_level(level).start().await.unwrap();
     let within = orders.within(&transaction);
     within.peek(b"k").await.unwrap();
-    orders.check_and_set(b"new", b"theirs", CheckOptions::new()).await.unwrap();
+    let _ = orders.check_and_set(b"new", b"theirs", CheckOptions::new()).await.unwrap();
     orders.complete(b"k", grant.version, b"theirs").await.unwrap();
     let checked = within.check_and_set(b"new", b"mine", CheckOptions::new()).await;
     assert!(matches!(checked, Err(Error::Aborted { .. })), "{checked:?}");

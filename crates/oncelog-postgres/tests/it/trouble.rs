@@ -183,7 +183,7 @@ fn a_call_whose_answer_does_not_come_in_time_is_open() {
         builder.migrate().await.unwrap();
         let opened = builder.open().await.unwrap();
         let orders = opened.namespace("orders", Policy::default()).await.unwrap();
-        orders.check_and_set(b"before", b"", CheckOptions::new()).await.unwrap();
+        let _ = orders.check_and_set(b"before", b"", CheckOptions::new()).await.unwrap();
         server.freeze(true);
         let error = orders.check_and_set(b"k", b"x", CheckOptions::new()).await.unwrap_err();
         assert!(error.is_indeterminate(), "{error:?}");
@@ -208,7 +208,11 @@ fn a_dropped_call_leaves_no_line_busy_with_its_answer() {
         let orders = opened.namespace("orders", Policy::default()).await.unwrap();
         let mut client = server.client(&database).await;
         let transaction = client.transaction().await.unwrap();
-        orders.within(&transaction).check_and_set(b"k", b"", CheckOptions::new()).await.unwrap();
+        let _ = orders
+            .within(&transaction)
+            .check_and_set(b"k", b"", CheckOptions::new())
+            .await
+            .unwrap();
         let blocked = orders.check_and_set(b"k", b"", CheckOptions::new());
         assert!(tokio::time::timeout(Duration::from_millis(200), blocked).await.is_err());
         // The one line there is would have to wait for the transaction.
@@ -254,7 +258,7 @@ fn limits_and_policies_that_cannot_be_kept_are_refused() {
         .take(2048)
         .collect();
         for _ in 0..2 {
-            orders.begin(&key, BeginOptions::new()).await.unwrap();
+            let _ = orders.begin(&key, BeginOptions::new()).await.unwrap();
             orders.wait(&key, Duration::from_millis(50)).await.unwrap();
         }
         let refused = orders.peek(&[0; 2049]).await;
