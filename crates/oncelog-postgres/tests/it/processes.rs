@@ -29,7 +29,7 @@ fn worker() {
         let opened = Builder::url(&url).unwrap().open().await.unwrap();
         let orders = opened.namespace("orders", policy()).await.unwrap();
         for number in 0..KEYS {
-            let key = number.to_be_bytes();
+            let key = number.to_le_bytes();
             loop {
                 match orders.begin(&key, BeginOptions::new()).await.unwrap() {
                     Begin::Started(grant) => {
@@ -83,7 +83,7 @@ fn of_two_processes_that_race_one_may_be_killed_and_each_key_is_completed_once()
         let mut other = start(&url, "other", &[]);
         let orders = opened.namespace("orders", policy()).await.unwrap();
         // Both are at it: some way in, one is killed.
-        while orders.get(&(KEYS / 5).to_be_bytes()).await.unwrap().is_none() {
+        while orders.get(&(KEYS / 5).to_le_bytes()).await.unwrap().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         killed.kill().unwrap();
@@ -91,7 +91,7 @@ fn of_two_processes_that_race_one_may_be_killed_and_each_key_is_completed_once()
         assert!(other.wait().unwrap().success());
         let mut by = [0, 0];
         for number in 0..KEYS {
-            let record = orders.get(&number.to_be_bytes()).await.unwrap().unwrap();
+            let record = orders.get(&number.to_le_bytes()).await.unwrap().unwrap();
             let attempts = record.meta().attempts;
             match record.outcome() {
                 b"killed" => by[0] += 1,
@@ -121,11 +121,11 @@ fn the_clock_of_a_process_does_not_matter() {
             assert!(worker.wait().unwrap().success());
             let after = stamp(&orders, name.as_bytes()).await;
             for number in 0..KEYS {
-                let record = orders.get(&number.to_be_bytes()).await.unwrap().unwrap();
+                let record = orders.get(&number.to_le_bytes()).await.unwrap().unwrap();
                 assert_eq!(record.outcome(), name.as_bytes());
                 let times = [record.meta().first_seen, record.created()];
                 assert!(times.iter().all(|at| (before..=after).contains(at)), "{record:?}");
-                assert!(orders.remove(&number.to_be_bytes(), None).await.unwrap());
+                assert!(orders.remove(&number.to_le_bytes(), None).await.unwrap());
             }
         }
     });
