@@ -12,6 +12,7 @@ mod restart;
 mod skew;
 mod times;
 mod waiting;
+mod walk;
 
 use super::failure::Stop;
 use super::report::Case;
@@ -169,4 +170,6 @@ cases! {
         "clients made before: typed errors at most, then answers";
     restart::a_server_killed_in_the_middle_keeps_what_it_answered:
         "workers through two clients while it is killed: what was answered stands";
+    walk::calls_at_random_are_answered_as_the_model_says:
+        "thousands of calls at random against a model in memory; the seed is in the failure";
 }
