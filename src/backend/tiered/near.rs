@@ -1,8 +1,8 @@
 //! The near side: which records are kept there, until when, and what takes them away.
 //!
-//! Whoever asks the far side notes before how often the key's part was changed. What the answer says
-//! is kept only if that is still so, and nothing is being changed: an answer from before a removal
-//! never comes back after it. Parts are few: a change costs keys beside it one more question each.
+//! Whoever asks the far side notes before how often the key's part was changed. What the answer
+//! says is kept only if that is still so, and nothing is being changed: an answer from before a
+//! removal never comes back after it. Parts are few: a change costs keys beside it a question.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
