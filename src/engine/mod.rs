@@ -95,6 +95,7 @@ use crate::index::Index;
 use crate::key::KeyHasher;
 use crate::log::Log;
 use crate::stats::{FilterStats, NamespaceStats, RecoveryReport, Stats};
+use crate::sys::ring::Ring;
 use crate::sys::sync::Mutex;
 use crate::time::{EngineClock, Timestamp};
 use crate::wheel::Wheel;
@@ -124,7 +125,7 @@ pub(crate) struct Engine {
     pub(crate) wake: Wake,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) commit: Commit,
-    counters: Box<[CachePadded<Counters>; COUNTERS]>,
+    counters: Ring<CachePadded<Counters>>,
     /// By the namespace's number; made when one first counts something.
     space_counters: Box<[OnceLock<Box<Counters>>]>,
     pub(crate) recovery: RecoveryReport,
@@ -157,9 +158,9 @@ struct Counters {
 
 impl Engine {
     /// The calling thread's counters.
-    #[inline]
+    #[inline(always)]
     fn counters(&self) -> &Counters {
-        &self.counters[append::lane_of_thread() % COUNTERS]
+        self.counters.at(append::lane_of_thread())
     }
 
     /// Counts something that was done to a key, for the store and for the key's namespace.

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_utils::CachePadded;
 
 use crate::config::{Config, Durability, SEGMENT_BYTES_MAX};
-use crate::engine::{Counters, Engine};
+use crate::engine::{COUNTERS, Counters, Engine};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::format::identity::{Identity, IdentityError};
@@ -23,6 +23,7 @@ use crate::log::spaces::SPACES_MAX;
 use crate::stats::RecoveryReport;
 use crate::sys::disk::Disk;
 use crate::sys::random;
+use crate::sys::ring::Ring;
 use crate::time::{EngineClock, Jumps};
 use crate::wheel::Wheel;
 
@@ -68,7 +69,7 @@ impl Engine {
         adjust(&mut hasher);
         let jumps = config.jumps;
         let config_is_plain = config.policy.is_plain();
-        let counters = Box::new(std::array::from_fn(|_| CachePadded::new(Counters::default())));
+        let counters = Ring::new(COUNTERS, |_| CachePadded::new(Counters::default()));
         let mut engine = Self {
             index,
             log,

@@ -54,7 +54,7 @@ use crate::log::spaces::SPACES_MAX;
 use crate::log::sync::Durable;
 use crate::log::table::Table;
 use crate::log::versions::Versions;
-use crate::log::view::{RecordView, Replay};
+use crate::log::view::{Glimpse, RecordView, Replay};
 use crate::log::waste::Waste;
 use crate::sys::disk::Disk;
 use crate::sys::space::Space;
@@ -213,13 +213,16 @@ impl Log {
     /// The completed record at `location`, if it is `key`'s, has a compact header and can be read
     /// without a lock.
     #[inline(always)]
-    pub(crate) fn glance(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
+    pub(crate) fn glance(&self, location: Location, key: &[u8]) -> Option<Glimpse<'_>> {
         let bases = self.table.verified(location.chunk())?;
-        Replay::compact(self.space.words(), bases, location, key)
+        Glimpse::at(&self.space, bases, location, key)
     }
 
     /// As [`Log::glance`], whatever the header.
     pub(crate) fn glance_wide(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
+        if let Some(glimpse) = self.glance(location, key) {
+            return Some(glimpse.replay());
+        }
         let entry = self.table.get(location.chunk()).filter(|entry| !entry.unverified)?;
         let view = RecordView::at(self.space.words(), &entry, location)?;
         // Whether an outcome is still replayed is for the locked search to say.
