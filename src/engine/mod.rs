@@ -27,6 +27,7 @@ pub(crate) mod hold;
 pub(crate) mod lookup;
 pub(crate) mod maintain;
 pub(crate) mod open;
+pub(crate) mod outlived;
 pub(crate) mod plain;
 pub(crate) mod recover;
 pub(crate) mod remove;
@@ -58,6 +59,8 @@ mod lease_tests;
 #[cfg(all(test, oncelog_shuttle))]
 mod models;
 #[cfg(test)]
+mod outlived_tests;
+#[cfg(test)]
 mod power_tests;
 #[cfg(test)]
 mod recover_tests;
@@ -87,6 +90,7 @@ use crate::engine::commit::Commit;
 use crate::engine::compact::Compactor;
 use crate::engine::expire::Sweeper;
 use crate::engine::health::Health;
+use crate::engine::outlived::Outlived;
 use crate::engine::unseen::Renewal;
 use crate::engine::waiters::Waiters;
 use crate::engine::wake::Wake;
@@ -121,6 +125,7 @@ pub(crate) struct Engine {
     health: Health,
     sweeper: Mutex<Sweeper>,
     compactor: Mutex<Compactor>,
+    outlived: Outlived,
     /// Rung when maintenance should come before its time.
     pub(crate) wake: Wake,
     pub(crate) waiters: Arc<Waiters>,

@@ -85,6 +85,7 @@ impl Engine {
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),
             compactor: crate::sys::sync::Mutex::default(),
+            outlived: crate::engine::outlived::Outlived::default(),
             wake: crate::engine::wake::Wake::default(),
             waiters: Arc::default(),
             commit: crate::engine::commit::Commit::default(),
@@ -104,10 +105,17 @@ impl Engine {
         engine.recovery.clock_held_ms = engine.clock.settle();
         // From here on the epoch is in use; nothing was answered before.
         if engine.log.list_epoch(engine.clock.now())? {
-            engine.log.remove_unused(&unused)?;
-            engine.log.keep_for_earlier(engine.clock.now())?;
+            engine.settle_opening(&unused)?;
         }
         Ok(engine)
+    }
+
+    /// What an opening changes once its manifest is written, before anything is answered.
+    fn settle_opening(&mut self, unused: &[u64]) -> Result<()> {
+        self.log.remove_unused(unused)?;
+        let now = self.clock.now();
+        self.recovery.removals_renewed = self.renew_removals_with_room(now)?;
+        self.log.keep_for_earlier(now)
     }
 
     pub(crate) fn hasher(&self) -> &KeyHasher {

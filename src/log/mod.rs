@@ -246,10 +246,8 @@ impl Log {
 
     /// The error for damage found at `location`.
     pub(crate) fn damage_at(&self, location: Location, what: &'static str) -> Error {
-        let segments = self.catalog.lock().all();
-        let chunk = location.chunk();
-        let segment = segments.iter().find(|segment| segment.chunks().contains(&chunk));
-        let number = segment.map(|segment| segment.number);
+        let segment = self.segment_at(location);
+        let number = segment.as_ref().map(|segment| segment.number);
         let path = self.disk.path(&number.map(segment_file).unwrap_or_default());
         let offset = location.bytes() - segment.map_or(0, |segment| segment.at);
         Error::Corrupt { path, segment: number, offset, what }
@@ -257,9 +255,13 @@ impl Log {
 
     /// The end of the bucket that a chunk's segment belongs to, and the segment's chunks.
     pub(crate) fn bucket_at(&self, chunk: u64) -> Option<(Timestamp, std::ops::Range<u64>)> {
-        let segments = self.catalog.lock().all();
-        let segment = segments.into_iter().find(|segment| segment.chunks().contains(&chunk))?;
+        let segment = self.catalog.lock().at(chunk)?;
         Some((segment.ends, segment.chunks()))
+    }
+
+    /// The segment that a record lies in.
+    pub(crate) fn segment_at(&self, location: Location) -> Option<Arc<Segment>> {
+        self.catalog.lock().at(location.chunk())
     }
 
     /// Chunks of the address space.
