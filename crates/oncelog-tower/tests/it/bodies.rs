@@ -15,7 +15,7 @@ use oncelog_tower::{Event, FingerprintPolicy, RequestBody, RoutePolicy};
 use tower::{Layer, ServiceExt};
 
 use crate::answers::store_key;
-use crate::setup::{Calls, Place, poll_once, post, run, send};
+use crate::setup::{Calls, In, Place, poll_once, post, run, send};
 
 /// A body of these frames, pending before each of them; an `Err` cuts it off, and after the frames
 /// it ends, or goes on for ever with the last one.
@@ -266,5 +266,56 @@ fn an_answer_whose_body_fails_reaches_the_client_as_it_is_and_its_key_is_held() 
         assert_eq!(body.frame().await.unwrap().unwrap_err(), "disk failed");
         assert_eq!(send(&service, post("k", "")).await.problem(), Some("in-progress"));
         assert_eq!(calls.get(), 1);
+    });
+}
+
+/// One piece, and then nothing for ever.
+#[derive(Clone)]
+struct Stuck(Option<Bytes>);
+
+impl Body for Stuck {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.0.take() {
+            Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[test]
+fn the_first_event_of_a_stream_reaches_the_client_before_the_second() {
+    run(async {
+        let place = Place::new();
+        let service = place.layer().layer(tower::service_fn(|_: Request<In>| async {
+            let response = Response::builder().header("content-type", "Text/Event-Stream; a=b");
+            let body = Stuck(Some(Bytes::from_static(b"data: 1\n\n")));
+            Ok::<_, Infallible>(response.body(body).unwrap())
+        }));
+        let mut request = Box::pin(service.clone().oneshot(post("k", "")));
+        let Poll::Ready(response) = poll_once(request.as_mut()).await else { panic!("it waits") };
+        let frame = response.unwrap().into_body().frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), "data: 1\n\n");
+        assert_eq!(send(&service, post("k", "")).await.problem(), Some("outcome-gone"));
+    });
+}
+
+#[test]
+fn a_body_that_is_always_ready_gives_the_task_back_now_and_then() {
+    run(async {
+        let place = Place::new();
+        let service = place.layer().layer(tower::service_fn(echo::<Pieces>));
+        let body = Pieces::endless("");
+        let polls = body.polls.clone();
+        let mut request = Box::pin(service.clone().oneshot(request("k", body)));
+        for round in 1..4 {
+            assert!(poll_once(request.as_mut()).await.is_pending());
+            assert!(polls.load(Ordering::SeqCst) <= round * 64);
+        }
     });
 }

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use oncelog::{Policy, Store};
-use oncelog_tower::{Event, IdempotencyLayer, Principal, RoutePolicy, Unfinished};
+use oncelog_tower::{Event, IdempotencyLayer, Principal, RequestBody, RoutePolicy, Unfinished};
 use tokio::sync::Notify;
 use tower::{Layer, Service, ServiceExt};
 
 use crate::answers::store_key;
 use crate::backend::{Bumpy, unreachable};
+use crate::bodies::Pieces;
 use crate::setup::{Calls, In, Place, pause, poll_once, post, run, send};
 
 /// A shop that works until it is told to be done.
@@ -41,59 +42,69 @@ fn told(
     })
 }
 
-fn short() -> RoutePolicy {
-    RoutePolicy::new().lease(Duration::from_millis(300))
-}
-
-/// A store under the real clock, with maintenance of its own.
-fn real() -> (tempfile::TempDir, Bumpy) {
-    let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path()).unwrap();
-    let keys = store.namespace("http", Policy::default()).unwrap();
-    (directory, Bumpy::new(&keys, 1))
+#[test]
+fn a_lease_is_renewed_while_its_handler_works_by_a_timer() {
+    run(async {
+        let (place, done, calls) = (Place::new(), Arc::new(Notify::new()), Calls::default());
+        let backend = Bumpy::new(&place.keys, 0);
+        let lengths = Arc::new(Mutex::new(Vec::new()));
+        let asked = lengths.clone();
+        let layer = IdempotencyLayer::new(backend.clone(), Principal::public());
+        let layer = layer.timer(move |length| {
+            asked.lock().unwrap().push(length);
+            pause()
+        });
+        let service = layer.layer(told(&done, &calls));
+        let mut first = Box::pin(send(&service, post("k", "")));
+        for _ in 0..20 {
+            assert!(poll_once(first.as_mut()).await.is_pending());
+            place.clock.advance(Duration::from_secs(10));
+        }
+        // Long after the first lease nobody else gets the key.
+        assert_eq!(send(&service, post("k", "")).await.problem(), Some("in-progress"));
+        assert_eq!(backend.renewals.load(Ordering::SeqCst), 19);
+        assert!(lengths.lock().unwrap().iter().all(|length| length.as_secs() == 10));
+        done.notify_one();
+        assert_eq!(first.await.status, 200);
+        assert!(send(&service, post("k", "")).await.is_replay());
+        assert_eq!(calls.get(), 1);
+    });
 }
 
 #[test]
-fn a_lease_is_renewed_while_its_handler_works_by_a_timer_or_by_the_store() {
-    for timer in [true, false] {
-        let (_directory, backend) = real();
-        run(async move {
-            let (done, calls) = (Arc::new(Notify::new()), Calls::default());
-            let mut layer = IdempotencyLayer::new(backend.clone(), Principal::public());
-            // The store looks at its clock at its maintenance, some five times a second.
-            let policy = if timer { short() } else { short().lease(Duration::from_secs(3)) };
-            layer = layer.policy(policy);
-            if timer {
-                layer = layer.timer(tokio::time::sleep);
-            }
-            let service = layer.layer(told(&done, &calls));
-            let first = tokio::spawn(service.clone().oneshot(post("k", "")));
-            let until = if timer { 1_000 } else { 4_500 };
-            tokio::time::sleep(Duration::from_millis(until)).await;
-            assert!(backend.renewals.load(Ordering::SeqCst) >= 2);
-            // Long after the first lease nobody else gets the key.
-            assert_eq!(send(&service, post("k", "")).await.problem(), Some("in-progress"));
-            done.notify_one();
-            assert_eq!(first.await.unwrap().unwrap().status(), 200);
-            assert!(send(&service, post("k", "")).await.is_replay());
-            assert_eq!(calls.get(), 1);
-        });
-    }
+fn a_lease_is_renewed_while_its_handler_works_by_the_store_where_there_is_no_timer() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let keys = store.namespace("http", Policy::default()).unwrap();
+    run(async move {
+        let backend = Bumpy::new(&keys, 1);
+        let (done, calls) = (Arc::new(Notify::new()), Calls::default());
+        let layer = IdempotencyLayer::new(backend.clone(), Principal::public());
+        let layer = layer.policy(RoutePolicy::new().lease(Duration::from_secs(3)));
+        let service = layer.layer(told(&done, &calls));
+        let first = tokio::spawn(service.clone().oneshot(post("k", "")));
+        tokio::time::sleep(Duration::from_millis(4_500)).await;
+        assert!(backend.renewals.load(Ordering::SeqCst) >= 2);
+        assert_eq!(send(&service, post("k", "")).await.problem(), Some("in-progress"));
+        done.notify_one();
+        assert_eq!(first.await.unwrap().unwrap().status(), 200);
+        assert_eq!(calls.get(), 1);
+    });
 }
 
 #[test]
 fn a_renewal_that_fails_is_tried_again_by_a_timer() {
-    let (_directory, backend) = real();
     run(async move {
-        let (done, calls) = (Arc::new(Notify::new()), Calls::default());
+        let (place, done, calls) = (Place::new(), Arc::new(Notify::new()), Calls::default());
+        let backend = Bumpy::new(&place.keys, 0);
         let layer = IdempotencyLayer::new(backend.clone(), Principal::public());
-        let layer = layer.policy(short()).timer(tokio::time::sleep);
-        let service = layer.layer(told(&done, &calls));
-        backend.fail("renew", 1, unreachable);
-        let first = tokio::spawn(service.clone().oneshot(post("k", "")));
-        tokio::time::sleep(Duration::from_millis(280)).await;
-        assert!(backend.renewals.load(Ordering::SeqCst) >= 1);
-        first.abort();
+        let service = layer.timer(|_| pause()).layer(told(&done, &calls));
+        backend.fail("renew", 2, unreachable);
+        let mut first = Box::pin(send(&service, post("k", "")));
+        for renewals in [0, 0, 0, 1, 2] {
+            assert!(poll_once(first.as_mut()).await.is_pending());
+            assert_eq!(backend.renewals.load(Ordering::SeqCst), renewals);
+        }
     });
 }
 
@@ -207,5 +218,42 @@ fn one_that_has_panicked_is_not_finished() {
         assert!(later.take().is_empty());
         let held = send(&service, post("k", "")).await;
         assert_eq!(held.problem(), Some("in-progress"));
+    });
+}
+
+#[test]
+fn one_whose_body_is_not_read_yet_is_not_finished() {
+    run(async {
+        let (place, later) = (Place::new(), Later::default());
+        let queue = later.clone();
+        let layer = place.layer().finish_with(move |work| queue.0.lock().unwrap().push(work));
+        let service = layer.layer(tower::service_fn(|_: Request<RequestBody<Pieces>>| async {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }));
+        let request = post("k", "").map(|_| Pieces::new(&[Ok("a"), Ok("b")]));
+        let mut request = Box::pin(service.clone().oneshot(request));
+        assert!(poll_once(request.as_mut()).await.is_pending());
+        drop(request);
+        assert!(later.take().is_empty());
+    });
+}
+
+#[test]
+fn a_lease_is_renewed_while_the_answer_comes_slowly() {
+    run(async move {
+        let place = Place::new();
+        let backend = Bumpy::new(&place.keys, 0);
+        let layer = IdempotencyLayer::new(backend.clone(), Principal::public());
+        let service = layer.timer(|_| pause()).layer(tower::service_fn(|_: Request<In>| async {
+            Ok::<_, Infallible>(Response::new(Pieces::new(&[Ok("x"); 10])))
+        }));
+        let mut request = Box::pin(send(&service, post("k", "")));
+        for _ in 0..10 {
+            assert!(poll_once(request.as_mut()).await.is_pending());
+            place.clock.advance(Duration::from_secs(10));
+        }
+        assert_eq!(send(&service, post("k", "")).await.problem(), Some("in-progress"));
+        assert_eq!(request.await.body, "xxxxxxxxxx");
+        assert!(backend.renewals.load(Ordering::SeqCst) >= 5);
     });
 }
