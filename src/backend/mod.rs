@@ -12,6 +12,8 @@ mod any;
 mod contract;
 mod embedded;
 mod profile;
+#[cfg(feature = "test-util")]
+pub mod suite;
 mod terms;
 
 pub use answers::{Begin, Grant};
