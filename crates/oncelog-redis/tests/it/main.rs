@@ -2,6 +2,15 @@
 //!
 //! `ONCELOG_REDIS_SERVER` names another server program than the `redis-server` of the path.
 
+#![cfg(feature = "cluster")]
+
+mod cluster;
+mod killed;
 mod protocol;
+mod races;
+mod replicas;
 mod servers;
+mod suite;
+mod trouble;
+mod waiting;
 mod wires;

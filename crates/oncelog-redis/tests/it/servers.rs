@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use oncelog_redis::redis::aio::MultiplexedConnection;
+use oncelog_redis::redis::cluster_async::ClusterConnection;
 use oncelog_redis::redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue};
 use oncelog_redis::{Builder, RedisBackend};
 use tempfile::TempDir;
@@ -49,16 +50,10 @@ pub(crate) fn free_port() -> u16 {
 impl Server {
     /// A server without any log, with further arguments.
     pub(crate) async fn start(arguments: &[&str]) -> Option<Self> {
-        Self::start_through(&[], arguments).await
-    }
-
-    /// As [`Server::start`], by way of another program.
-    pub(crate) async fn start_through(through: &[&str], arguments: &[&str]) -> Option<Self> {
         let program = program()?;
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
-        let mut words: Vec<String> = through.iter().map(|word| (*word).to_owned()).collect();
-        words.push(program.display().to_string());
+        let mut words = vec![program.display().to_string()];
         let given = [
             "--port",
             &port.to_string(),
@@ -129,6 +124,11 @@ impl Server {
         std::fs::read_to_string(self.dir.path().join("said")).unwrap_or_default()
     }
 
+    /// True if it is there again after it was killed, with what it had answered.
+    pub(crate) fn keeps(&self) -> bool {
+        self.arguments.iter().any(|argument| argument == "always")
+    }
+
     /// Ends it as a power switch would end the process.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -177,4 +177,60 @@ pub(crate) fn command(words: &[&str]) -> Cmd {
         command.arg(*word);
     }
     command
+}
+
+/// Three nodes of a cluster, and perhaps a replica of each.
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Server>,
+}
+
+impl Cluster {
+    pub(crate) async fn start(replicas: usize, arguments: &[&str]) -> Option<Self> {
+        let mut nodes = Vec::new();
+        for _ in 0..3 * (1 + replicas) {
+            let bus = free_port().to_string();
+            let mut all = vec!["--cluster-enabled", "yes", "--cluster-port", &bus];
+            all.extend([
+                "--cluster-node-timeout",
+                "3000",
+                "--cluster-replica-validity-factor",
+                "0",
+            ]);
+            all.extend(arguments);
+            nodes.push(Server::start(&all).await?);
+        }
+        let count = replicas.to_string();
+        let mut create = Command::new("redis-cli");
+        create.args(["--cluster", "create"]);
+        create.args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)));
+        create.args(["--cluster-replicas", &count, "--cluster-yes"]).stdin(Stdio::null());
+        let created = create.output().unwrap();
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
+        let cluster = Self { nodes };
+        cluster.ready().await;
+        Some(cluster)
+    }
+
+    /// Waits until every node says that all slots are served.
+    pub(crate) async fn ready(&self) {
+        let end = Instant::now() + PATIENCE;
+        for node in &self.nodes {
+            while !node.run::<String>(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok") {
+                assert!(Instant::now() < end, "the cluster does not come up");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(Server::url).collect()
+    }
+
+    pub(crate) async fn backend_of(
+        &self,
+        builder: Builder,
+    ) -> oncelog::Result<RedisBackend<ClusterConnection>> {
+        let urls = self.urls();
+        builder.open_cluster(&urls.iter().map(String::as_str).collect::<Vec<_>>()).await
+    }
 }

@@ -125,15 +125,31 @@ async fn whoever_may_not_come_in_is_denied() {
 async fn a_user_with_few_rights_can_use_it_and_one_with_fewer_is_denied() {
     let Some(server) = Server::start(&[]).await else { return };
     let grant = |user: &'static str, rights: &'static [&'static str]| {
-        let words: Vec<&str> =
-            ["ACL", "SETUSER", user, "on", ">pw"].into_iter().chain(rights.iter().copied()).collect();
+        let words: Vec<&str> = ["ACL", "SETUSER", user, "on", ">pw"]
+            .into_iter()
+            .chain(rights.iter().copied())
+            .collect();
         words
     };
     server
-        .run::<()>(&grant("some", &[
-            "~oncelog:*", "resetchannels", "+evalsha", "+eval", "+get", "+set", "+getrange",
-            "+setrange", "+strlen", "+time", "+publish", "+ping", "+client",
-        ]))
+        .run::<()>(&grant(
+            "some",
+            &[
+                "~oncelog:*",
+                "resetchannels",
+                "+evalsha",
+                "+eval",
+                "+get",
+                "+set",
+                "+getrange",
+                "+setrange",
+                "+strlen",
+                "+time",
+                "+publish",
+                "+ping",
+                "+client",
+            ],
+        ))
         .await;
     server.run::<()>(&grant("none", &["~oncelog:*", "+info", "+ping", "+client"])).await;
     let url = |user: &str| format!("redis://{user}:pw@127.0.0.1:{}/", server.port);
@@ -221,13 +237,19 @@ async fn what_others_have_written_is_never_taken_for_a_key_that_is_absent() {
     let Some(server) = Server::start(&[]).await else { return };
     let backend = server.backend("n").await;
     server.run::<()>(&["RPUSH", "oncelog:1:n:list", "x"]).await;
-    server.run::<()>(&["SET", "oncelog:1:n:string", "a string of another program's, long enough"]).await;
+    server
+        .run::<()>(&["SET", "oncelog:1:n:string", "a string of another program's, long enough"])
+        .await;
     server.run::<()>(&["SET", "oncelog:1:n:empty", ""]).await;
     let mut connection = server.connection().await;
     let mut record = vec![0xC1_u8, 0x23, 0];
     record.resize(80, 1);
-    oncelog_redis::redis::cmd("SET").arg("oncelog:1:n:newer").arg(record)
-        .exec_async(&mut connection).await.unwrap();
+    oncelog_redis::redis::cmd("SET")
+        .arg("oncelog:1:n:newer")
+        .arg(record)
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
     for key in [&b"list"[..], b"string", b"empty", b"newer"] {
         let name = String::from_utf8_lossy(key).into_owned();
         let unprepared = |error: Error| {
@@ -257,7 +279,8 @@ async fn scripts_that_the_server_has_forgotten_are_sent_again() {
         server.run::<()>(&["SCRIPT", "FLUSH"]).await;
         backend.complete(&key, grant.version, b"o").await.unwrap();
         server.run::<()>(&["SCRIPT", "FLUSH"]).await;
-        let keys: Vec<Vec<u8>> = (0..500_u32).map(|i| [round, i].map(u32::to_le_bytes).concat()).collect();
+        let keys: Vec<Vec<u8>> =
+            (0..500_u32).map(|i| [round, i].map(u32::to_le_bytes).concat()).collect();
         let items: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], &b"o"[..])).collect();
         let answers = backend.check_and_set_many(&items, CheckOptions::new()).await.unwrap();
         assert!(answers.iter().all(|answer| matches!(answer, Ok(Check::New))));

@@ -8,9 +8,9 @@ use oncelog_redis::redis::{Cmd, Pipeline, RedisFuture, Value};
 
 /// Sends each call twice, as a client does that has lost the first answer.
 #[derive(Clone)]
-pub(crate) struct Twice(pub(crate) MultiplexedConnection);
+pub(crate) struct Twice<C>(pub(crate) C);
 
-impl ConnectionLike for Twice {
+impl<C: ConnectionLike + Send> ConnectionLike for Twice<C> {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
             let _ = self.0.req_packed_command(command).await;
