@@ -12,6 +12,7 @@ mod restart;
 mod skew;
 mod times;
 mod waiting;
+mod walk;
 
 use super::failure::Stop;
 use super::report::Case;
@@ -101,6 +102,8 @@ cases! {
         "wait: past the first deadline of a lease that was renewed";
     waiting::those_who_wait_get_a_released_key_one_at_a_time:
         "wait, then begin: six who wait for one key, each an attempt";
+    times::the_time_is_the_one_that_keys_are_stamped_with:
+        "now of one client, a stamp, now of the other: in this order";
     times::a_key_is_known_until_its_expiry:
         "get, peek, check_and_set and begin around the expiry, to the millisecond";
     times::a_lease_lasts_until_its_deadline:
@@ -169,4 +172,6 @@ cases! {
         "clients made before: typed errors at most, then answers";
     restart::a_server_killed_in_the_middle_keeps_what_it_answered:
         "workers through two clients while it is killed: what was answered stands";
+    walk::calls_at_random_are_answered_as_the_model_says:
+        "thousands of calls at random against a model in memory; the seed is in the failure";
 }
