@@ -1,0 +1,13 @@
+-- Ends a lease with an outcome, or says 0 for one that is lost and -1 for an outcome too long.
+-- ARGV: call, token, kind of the record, 32 if the outcome is a mark alone, channel, skew, outcome.
+local micros, now = clock()
+local r, held = lease(KEYS[1], ARGV[2], now)
+if not r then return 0 end
+local call, kind, flag = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
+if r.kind == kind and r.call == call then return r.version end
+if not held then return 0 end
+if flag > 0 and not has(r.flags, KEEP_MARK) then return -1 end
+local waited = { flags = r.flags }
+local version = finish(r, kind, call, flag, ARGV[7], micros, now, tonumber(ARGV[6]))
+wake(waited, ARGV[5])
+return version
