@@ -118,3 +118,20 @@ fn a_near_store_that_is_out_of_order_costs_nothing_but_speed() {
     assert!(block_on(sides.tier.remove(b"key", None)).unwrap());
     assert_eq!(sides.get(b"key"), None);
 }
+
+#[test]
+fn a_copy_that_is_made_again_ends_by_what_is_known_by_then() {
+    let sides = Sides::new(lasting(), Duration::ZERO);
+    sides.copied(b"key", BeginOptions::new());
+    // From here on outcomes may be gone after ten seconds.
+    let ttl = Duration::from_secs(10);
+    sides.started(b"other", BeginOptions::new().outcome_ttl(ttl));
+    let prolongs = BeginOptions::new().anchor(Anchor::LastSeen).retention(HOUR);
+    assert!(matches!(block_on(sides.tier.begin(b"key", prolongs)), Ok(Begin::Completed(_))));
+    let asked = sides.far.asked();
+    assert!(sides.get(b"key").is_some());
+    assert_eq!(sides.far.asked(), asked);
+    sides.advance(ttl);
+    assert!(sides.get(b"key").is_some());
+    assert_eq!(sides.far.asked(), asked + 1, "the first copy has answered");
+}
