@@ -40,15 +40,33 @@ fn slow(
 fn of_two_requests_at_once_one_is_handled() {
     run(async {
         for round in 0..50 {
-            let (place, calls) = (Place::new(), Calls::default());
-            let service = place.layer().layer(slow(&calls));
+            let (place, calls, refused) = (Place::new(), Calls::default(), Calls::default());
+            // Done when the other one is refused, or handled as well.
+            let (called, others) = (calls.clone(), refused.clone());
+            let handler = tower::service_fn(move |_: Request<In>| {
+                let (called, others) = (called.clone(), others.clone());
+                async move {
+                    called.add();
+                    while called.get() + others.get() < 2 {
+                        tokio::task::yield_now().await;
+                    }
+                    let response = Response::builder().status(201).body(Full::<Bytes>::default());
+                    Ok::<_, Infallible>(response.unwrap())
+                }
+            });
+            let service = place.layer().layer(handler);
             let barrier = Arc::new(Barrier::new(2));
             let mut tasks = JoinSet::new();
             for _ in 0..2 {
                 let (service, barrier) = (service.clone(), barrier.clone());
+                let refused = refused.clone();
                 tasks.spawn(async move {
                     barrier.wait().await;
-                    send(&service, post("k", "1")).await
+                    let answer = send(&service, post("k", "1")).await;
+                    if answer.status == 409 {
+                        refused.add();
+                    }
+                    answer
                 });
             }
             let mut statuses: Vec<_> = tasks.join_all().await.iter().map(|a| a.status).collect();
