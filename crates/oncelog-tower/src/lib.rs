@@ -1,9 +1,9 @@
 //! A tower layer for the Idempotency-Key header: one execution for each key, and its answer again.
 //!
 //! [`IdempotencyLayer`] goes around any service on http 1.x and keeps keys in any
-//! [`Backend`](oncelog::backend::Backend). [`Principal`] tells whose key it is, [`RoutePolicy`] what
-//! holds for a route; [`Execution`] is what a handler can know of its request, [`Problem`] why one
-//! was not handled, and [`StoredResponse`] what is kept of an answer.
+//! [`Backend`](oncelog::backend::Backend). [`Principal`] tells whose key it is, [`RoutePolicy`]
+//! what holds for a route; [`Execution`] is what a handler can know of its request, [`Problem`] why
+//! one was not handled, and [`StoredResponse`] what is kept of an answer.
 //!
 //! ```
 //! use oncelog::{Policy, Store};

@@ -1,7 +1,7 @@
 //! Payments with axum: a charge is made once for each key, however often it is asked for.
 //!
-//! The answers look enough like those of Stripe that its SDKs can be pointed here. `GET /` is a page
-//! with a form that is sent twice.
+//! The answers look enough like those of Stripe that its SDKs can be pointed here. `GET /` is a
+//! page with a form that is sent twice.
 
 use std::collections::HashMap;
 use std::sync::Arc;
