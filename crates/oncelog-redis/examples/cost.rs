@@ -16,7 +16,9 @@ use oncelog::backend::{Backend, Begin};
 use oncelog::{BeginOptions, CheckOptions};
 use oncelog_redis::RedisBackend;
 use oncelog_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
-use oncelog_redis::redis::{self, AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, Value};
+use oncelog_redis::redis::{
+    self, AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, Value,
+};
 use tokio::time::{Instant, sleep};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -256,7 +258,10 @@ async fn times(bench: &mut Bench, rounds: usize, count: usize) -> Outcome<()> {
 
 async fn memory(bench: &mut Bench) -> Outcome<()> {
     const KEYS: usize = 200_000;
-    println!("\nbytes of the server's memory a key, {KEYS} keys, outcomes of {} bytes", OUTCOME.len());
+    println!(
+        "\nbytes of the server's memory a key, {KEYS} keys, outcomes of {} bytes",
+        OUTCOME.len()
+    );
     for (way, what) in [
         (Way::BareBatch, "SET NX PX"),
         (Way::CheckBatch, "check_and_set"),

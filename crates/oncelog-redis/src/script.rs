@@ -1,7 +1,7 @@
 //! The scripts that run in the server, one for each verb, and how they are called.
 //!
-//! A server knows a script by its digest once it has seen it. Where it does not, or not any more, it
-//! says so before anything has happened, and is sent the text.
+//! A server knows a script by its digest once it has seen it. Where it does not, or not any more,
+//! it says so before anything has happened, and is sent the text.
 
 use std::sync::LazyLock;
 
@@ -31,6 +31,7 @@ pub(crate) struct Scripts {
     pub(crate) check: Script,
     pub(crate) complete: Script,
     pub(crate) get: Script,
+    pub(crate) now: Script,
     pub(crate) peek: Script,
     pub(crate) release: Script,
     pub(crate) remove: Script,
@@ -54,6 +55,7 @@ pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     check: Script::new(&[COMMON, include_str!("scripts/check.lua")]),
     complete: Script::new(&[WRITES, COMMON, ENDING, include_str!("scripts/complete.lua")]),
     get: Script::new(&[READS, COMMON, include_str!("scripts/get.lua")]),
+    now: Script::new(&[READS, COMMON, include_str!("scripts/now.lua")]),
     peek: Script::new(&[READS, COMMON, include_str!("scripts/peek.lua")]),
     release: Script::new(&[WRITES, COMMON, ENDING, include_str!("scripts/release.lua")]),
     remove: Script::new(&[WRITES, COMMON, ENDING, include_str!("scripts/remove.lua")]),
