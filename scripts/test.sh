@@ -68,6 +68,8 @@ debian_tools=(
     "pkg-config|pkg-config|build scripts of crates|required"
     "gawk|gawk|scripts that read reports|optional"
     "nats-server|nats-server|runs of the consumer of NATS|optional"
+    "redis-server|redis-server|tests of crates/oncelog-redis|optional"
+    "faketime|faketime|tests with clocks that are wrong|optional"
     "strace|strace|checks that watch system calls|optional"
 )
 
