@@ -209,6 +209,12 @@ impl BeginOptions {
         self
     }
 
+    /// What the request asks for, where it was said.
+    #[cfg(feature = "backend")]
+    pub(crate) fn requested(&self) -> Option<Fingerprint> {
+        self.fingerprint
+    }
+
     /// How long the lease lasts. More than zero, at most [`LEASE_MAX`].
     pub fn lease(mut self, length: Duration) -> Self {
         self.lease = Some(length);

@@ -164,13 +164,14 @@ fn a_record_read_without_the_lock_is_taken_back_once_its_slot_was_swept() {
     check(&engine, "key", b"outcome");
     let before = engine.clock.now();
     let search = engine.index.search(engine.hasher().hash(b"key")).unwrap();
-    let replay = engine.log.glance(search.location().unwrap(), b"key").unwrap();
-    let found = Engine::hand_over_glanced(&search, &replay, before, &mut Own);
+    let replay = engine.log.glance_wide(search.location().unwrap(), b"key").unwrap();
+    let hand_over = || Engine::hand_over_glanced(&search, &replay, before, &mut Own);
+    let found = hand_over();
     assert_eq!(found.flatten().unwrap().outcome(), b"outcome");
     // The segment is dropped and its place free for others, so what is read there is nobody's.
     bench.clock.advance(Duration::from_millis(30 * MINUTE));
     while engine.maintain(Duration::from_secs(1)).unwrap().more {}
-    assert!(Engine::hand_over_glanced(&search, &replay, before, &mut Own).is_none());
+    assert!(hand_over().is_none());
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl<'a> StripeGuard<'a> {
         }
         let mut number = tag.home(lines);
         for _ in 0..lines {
-            let line = self.line(number)?;
+            let line = self.line(number);
             let tags = tags_of(line);
             let mut equal = tags.equal(tag.bits());
             while equal != 0 {
@@ -135,10 +135,8 @@ impl<'a> StripeGuard<'a> {
     /// Lets a slot that was found lead to `location` instead.
     #[inline]
     pub(crate) fn replace(&mut self, cell: Cell, hash: KeyHash, location: Location) {
-        if let Some(line) = self.line(cell.line) {
-            put(line, cell.place, Slot::new(Tag::of(hash), location));
-            self.changed();
-        }
+        put(self.line(cell.line), cell.place, Slot::new(Tag::of(hash), location));
+        self.changed();
     }
 
     /// Makes sure that one more slot can be placed, by growing if need be.
@@ -260,7 +258,7 @@ impl<'a> StripeGuard<'a> {
         let lines = self.shape().lines();
         let mut number = if lines == 0 { return } else { tag.home(lines) };
         for _ in 0..lines {
-            let Some(line) = self.line(number) else { return };
+            let line = self.line(number);
             if let Some(cell) = line.0.iter().find(|cell| Slot::load(cell).is_free()) {
                 self.counts.left -= u32::from(Slot::load(cell).is_empty());
                 self.counts.held += 1;
@@ -283,7 +281,7 @@ impl<'a> StripeGuard<'a> {
     fn free_dead(&mut self, is_dead: impl Fn(Location) -> bool) -> u64 {
         let mut swept = 0;
         for number in 0..self.shape().lines() {
-            let Some(line) = self.line(number) else { break };
+            let line = self.line(number);
             let ends_here = line.0.iter().any(|cell| Slot::load(cell).is_empty());
             for cell in &line.0 {
                 if Slot::load(cell).location().is_some_and(&is_dead) {
@@ -349,8 +347,8 @@ impl<'a> StripeGuard<'a> {
     }
 
     #[inline]
-    fn line(&self, number: u32) -> Option<&'a Line> {
-        self.index.line(self.shape().line(self.shape().sizes(), number)?)
+    fn line(&self, number: u32) -> &'a Line {
+        self.index.line(self.shape().line(self.shape().sizes(), number))
     }
 
     /// Lays the stripe out anew without its free and dead slots, larger if they were few, so that

@@ -18,6 +18,7 @@ use crate::log::segment::{Segment, Written};
 use crate::log::view::RecordView;
 use crate::log::{Draft, Log};
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// How far a segment's bases may be ahead of those that its copies count from: half of what
 /// compact headers reach.
@@ -74,7 +75,21 @@ impl Log {
             expires: header.expires,
             after: None,
         };
-        let digest = hash.digest(draft.outcome);
+        self.append_as(source, &draft, header.version, now)
+    }
+
+    /// Writes a record that has its version already, to where copies go.
+    ///
+    /// # Errors
+    /// As [`Log::append_copy`].
+    pub(crate) fn append_as(
+        &self,
+        source: &Source<'_>,
+        draft: &Draft<'_>,
+        version: Version,
+        now: Timestamp,
+    ) -> Result<Copied> {
+        let digest = draft.hash.digest(draft.outcome);
         let bytes = Header::record_bytes_max(draft.key.len() as u64, draft.outcome.len() as u64);
         let span = u32::try_from((bytes + HEAD_BYTES + 64).div_ceil(BLOCK_BYTES))
             .map_err(|_| Error::Full { what: "segment space" })?;
@@ -84,7 +99,7 @@ impl Log {
             let serves = |segment: &&Arc<Segment>| serves(segment, source);
             if let Some(segment) = copies.segment.clone().as_ref().filter(serves) {
                 let (words, ends) = (self.space.words(), segment.ends);
-                let copied = copies.lane.copy(words, ends, &draft, digest, header.version);
+                let copied = copies.lane.copy(words, ends, draft, digest, version);
                 if let Some(location) = copied {
                     return Ok(Copied { location, segment: segment.clone(), begun });
                 }

@@ -54,7 +54,7 @@ use crate::log::spaces::SPACES_MAX;
 use crate::log::sync::Durable;
 use crate::log::table::Table;
 use crate::log::versions::Versions;
-use crate::log::view::{RecordView, Replay};
+use crate::log::view::{Glimpse, RecordView, Replay};
 use crate::log::waste::Waste;
 use crate::sys::disk::Disk;
 use crate::sys::space::Space;
@@ -213,13 +213,16 @@ impl Log {
     /// The completed record at `location`, if it is `key`'s, has a compact header and can be read
     /// without a lock.
     #[inline(always)]
-    pub(crate) fn glance(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
+    pub(crate) fn glance(&self, location: Location, key: &[u8]) -> Option<Glimpse<'_>> {
         let bases = self.table.verified(location.chunk())?;
-        Replay::compact(self.space.words(), bases, location, key)
+        Glimpse::at(&self.space, bases, location, key)
     }
 
     /// As [`Log::glance`], whatever the header.
     pub(crate) fn glance_wide(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
+        if let Some(glimpse) = self.glance(location, key) {
+            return Some(glimpse.replay());
+        }
         let entry = self.table.get(location.chunk()).filter(|entry| !entry.unverified)?;
         let view = RecordView::at(self.space.words(), &entry, location)?;
         // Whether an outcome is still replayed is for the locked search to say.
@@ -243,10 +246,8 @@ impl Log {
 
     /// The error for damage found at `location`.
     pub(crate) fn damage_at(&self, location: Location, what: &'static str) -> Error {
-        let segments = self.catalog.lock().all();
-        let chunk = location.chunk();
-        let segment = segments.iter().find(|segment| segment.chunks().contains(&chunk));
-        let number = segment.map(|segment| segment.number);
+        let segment = self.segment_at(location);
+        let number = segment.as_ref().map(|segment| segment.number);
         let path = self.disk.path(&number.map(segment_file).unwrap_or_default());
         let offset = location.bytes() - segment.map_or(0, |segment| segment.at);
         Error::Corrupt { path, segment: number, offset, what }
@@ -254,9 +255,13 @@ impl Log {
 
     /// The end of the bucket that a chunk's segment belongs to, and the segment's chunks.
     pub(crate) fn bucket_at(&self, chunk: u64) -> Option<(Timestamp, std::ops::Range<u64>)> {
-        let segments = self.catalog.lock().all();
-        let segment = segments.into_iter().find(|segment| segment.chunks().contains(&chunk))?;
+        let segment = self.catalog.lock().at(chunk)?;
         Some((segment.ends, segment.chunks()))
+    }
+
+    /// The segment that a record lies in.
+    pub(crate) fn segment_at(&self, location: Location) -> Option<Arc<Segment>> {
+        self.catalog.lock().at(location.chunk())
     }
 
     /// Chunks of the address space.
