@@ -238,7 +238,8 @@ impl Builder {
     /// [listens](Builder::listen).
     ///
     /// No call is ever sent again that a node may have taken. What a node has refused, because a
-    /// key has moved or a primary is gone, is sent again until the answer's time is over.
+    /// key has moved or a primary is gone, is sent again until the answer's time is over; so a call
+    /// takes twice that time at most.
     ///
     /// # Errors
     /// As [`open`](Builder::open).

@@ -40,6 +40,11 @@ pub(crate) struct Scripts {
     pub(crate) watch: Script,
 }
 
+// These come before all else: what a script defines, it defines anew in each call.
+const BEGIN_NEW: &str = include_str!("scripts/begin_new.lua");
+const CHECK_NEW: &str = include_str!("scripts/check_new.lua");
+const HELD: &str = include_str!("scripts/complete_held.lua");
+
 const COMMON: &str = include_str!("scripts/common.lua");
 const ENDING: &str = include_str!("scripts/ending.lua");
 
@@ -50,10 +55,10 @@ const WRITES: &str = "#!lua flags=allow-oom\n";
 const READS: &str = "#!lua flags=no-writes\n";
 
 pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-    begin: Script::new(&[COMMON, include_str!("scripts/begin.lua")]),
+    begin: Script::new(&[BEGIN_NEW, COMMON, include_str!("scripts/begin.lua")]),
     born: Script::new(&[COMMON, include_str!("scripts/born.lua")]),
-    check: Script::new(&[COMMON, include_str!("scripts/check.lua")]),
-    complete: Script::new(&[WRITES, COMMON, ENDING, include_str!("scripts/complete.lua")]),
+    check: Script::new(&[CHECK_NEW, COMMON, include_str!("scripts/check.lua")]),
+    complete: Script::new(&[WRITES, HELD, COMMON, ENDING, include_str!("scripts/complete.lua")]),
     get: Script::new(&[READS, COMMON, include_str!("scripts/get.lua")]),
     now: Script::new(&[READS, COMMON, include_str!("scripts/now.lua")]),
     peek: Script::new(&[READS, COMMON, include_str!("scripts/peek.lua")]),
