@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::engine::bench::{Bench, MINUTE, START, get};
 use crate::engine::claim::FullKey;
 use crate::error::Error;
+use crate::format::record::Marks;
 use crate::record::Own;
 use crate::time::{Clock, Timestamp};
 
@@ -164,7 +165,8 @@ fn a_record_read_without_the_lock_is_taken_back_once_its_slot_was_swept() {
     check(&engine, "key", b"outcome");
     let before = engine.clock.now();
     let search = engine.index.search(engine.hasher().hash(b"key")).unwrap();
-    let replay = engine.log.glance_wide(search.location().unwrap(), b"key").unwrap();
+    let location = search.location().unwrap();
+    let replay = engine.log.glance_wide(location, b"key", Marks::NONE).unwrap();
     let hand_over = || Engine::hand_over_glanced(&search, &replay, before, &mut Own);
     let found = hand_over();
     assert_eq!(found.flatten().unwrap().outcome(), b"outcome");

@@ -219,15 +219,22 @@ impl Log {
     }
 
     /// As [`Log::glance`], whatever the header.
-    pub(crate) fn glance_wide(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
-        if let Some(glimpse) = self.glance(location, key) {
+    pub(crate) fn glance_wide(
+        &self,
+        location: Location,
+        key: &[u8],
+        marks: Marks,
+    ) -> Option<Replay<'_>> {
+        if marks == Marks::NONE
+            && let Some(glimpse) = self.glance(location, key)
+        {
             return Some(glimpse.replay());
         }
         let entry = self.table.get(location.chunk()).filter(|entry| !entry.unverified)?;
         let view = RecordView::at(self.space.words(), &entry, location)?;
         // Whether an outcome is still replayed is for the locked search to say.
         let ends = || view.state().is_some_and(|state| state.outcome_ends());
-        view.replay().filter(|_| view.key_equals(key, Marks::NONE) && !ends())
+        view.replay().filter(|_| view.key_equals(key, marks) && !ends())
     }
 
     /// True when every byte of a record is what was written at its place.
