@@ -41,6 +41,11 @@ pub(crate) struct Grant {
 }
 
 impl Engine {
+    /// What a `begin` without options of its own asks for; `None` where that is an error.
+    pub(crate) fn terms(&self) -> Option<&Terms> {
+        self.terms.as_ref()
+    }
+
     /// Claims the key, or says what stands against it.
     pub(crate) fn begin(&self, full: FullKey<'_>, terms: &Terms, now: Timestamp) -> Result<Begun> {
         self.health.check_writable()?;

@@ -20,6 +20,7 @@ use crate::key::KeyHasher;
 use crate::log::Log;
 use crate::log::catalog::Sizes;
 use crate::log::spaces::SPACES_MAX;
+use crate::policy::BeginOptions;
 use crate::stats::RecoveryReport;
 use crate::sys::disk::Disk;
 use crate::sys::random;
@@ -69,6 +70,7 @@ impl Engine {
         adjust(&mut hasher);
         let jumps = config.jumps;
         let config_is_plain = config.policy.is_plain();
+        let terms = config.policy.terms(&BeginOptions::new(), lifetime).ok();
         let counters = Ring::new(COUNTERS, |_| CachePadded::new(Counters::default()));
         let mut engine = Self {
             index,
@@ -81,6 +83,7 @@ impl Engine {
             hasher,
             lifetime,
             plain: config_is_plain,
+            terms,
             remembers_from: identity.created.max(manifest.salvaged.unwrap_or_default()),
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),
