@@ -72,7 +72,6 @@ debian_tools=(
     "gawk|gawk|scripts that read reports|optional"
     "nats-server|nats-server|runs of the consumer of NATS|optional"
     "redis-server|redis-server|tests of crates/oncelog-redis|optional"
-    "faketime|faketime|tests with clocks that are wrong|optional"
     "strace|strace|checks that watch system calls|optional"
     "initdb|postgresql|tests over PostgreSQL|optional"
     "pgbouncer|pgbouncer|a test of oncelog-postgres through it|optional"
