@@ -149,7 +149,7 @@ impl Harness for Three {
 async fn passes(wire: Wire, arguments: &[&str]) {
     let Some(harness) = One::start(wire, arguments).await else { return };
     let report = run_all(&harness).await;
-    println!("{report}");
+    eprintln!("{report}");
     report.assert_passed();
 }
 
@@ -181,7 +181,7 @@ async fn a_client_that_sends_every_call_twice_keeps_the_contract_unless_others_c
     let Some(harness) = One::start(Wire::Twice, SYNCED).await else { return };
     let names = CASES.iter().map(|case| case.name).filter(|name| !DISTURBED.contains(name));
     let report = run_named(&harness, &names.collect::<Vec<_>>()).await;
-    println!("{report}");
+    eprintln!("{report}");
     report.assert_passed();
 }
 
@@ -196,6 +196,6 @@ async fn a_cluster_of_three_nodes_keeps_the_contract() {
     let urls = cluster.urls();
     let harness = Three { cluster: Mutex::new(cluster), urls };
     let report = run_all(&harness).await;
-    println!("{report}");
+    eprintln!("{report}");
     report.assert_passed();
 }
