@@ -331,7 +331,9 @@ impl Log {
         }
         // Records that become invisible must not be followed by lower versions of their keys.
         self.versions.retire_ranges();
-        self.unswept.fetch_add(segments.len() as u64, Ordering::SeqCst);
+        // Those of an attempt that failed count already.
+        let fresh = segments.iter().filter(|one| !one.dropped.swap(true, Ordering::AcqRel)).count();
+        self.unswept.fetch_add(fresh as u64, Ordering::SeqCst);
         for segment in &segments {
             self.table.clear(segment.chunks());
         }
@@ -347,7 +349,7 @@ impl Log {
             saved => saved,
         };
         if let Err(error) = saved {
-            // They stay dead, and count once more when they are dropped again.
+            // They stay dead, and are dropped again.
             let mut catalog = self.catalog.lock();
             segments.iter().for_each(|segment| catalog.restore(segment.clone()));
             return Err(error);
