@@ -177,6 +177,33 @@ fn a_record_read_without_the_lock_is_taken_back_once_its_slot_was_swept() {
 }
 
 #[test]
+fn nothing_seen_of_a_stripe_without_its_lock_counts_while_or_after_it_changes() {
+    let bench = Bench::new();
+    let engine = bench.open();
+    check(&engine, "key", b"outcome");
+    let (hash, now) = (engine.hasher().hash(b"key"), engine.clock.now());
+    let before = engine.index.search(hash).unwrap();
+    assert_eq!(engine.brief_found(&before, b"key", now).unwrap().outcome_len, 7);
+    let mut stripe = engine.index.lock(hash);
+    stripe.hide();
+    let meanwhile = engine.index.search(hash).unwrap();
+    assert!(engine.brief_found(&before, b"key", now).is_none());
+    assert!(engine.brief_found(&meanwhile, b"key", now).is_none());
+    stripe.show();
+    drop(stripe);
+    assert!(engine.brief_found(&before, b"key", now).is_none());
+    assert!(engine.brief_found(&meanwhile, b"key", now).is_none());
+    let after = engine.index.search(hash).unwrap();
+    assert!(engine.brief_found(&after, b"key", now).is_some());
+    // Nor does it count as a search for a key that is not there.
+    let absent = engine.hasher().hash(b"absent");
+    let mut stripe = engine.index.lock(absent);
+    stripe.hide();
+    assert!(engine.index.search(absent).is_none_or(|search| !search.holds()));
+    stripe.show();
+}
+
+#[test]
 fn after_a_close_no_maintenance_under_way_writes_to_the_directory() {
     let bench = Bench::new();
     let engine = bench.open();
