@@ -68,7 +68,6 @@ impl Engine {
             .map_err(|e| Error::io("reserve filter memory", &disk.path(""), e))?;
         let mut hasher = KeyHasher::new(identity.secret);
         adjust(&mut hasher);
-        let jumps = config.jumps;
         let config_is_plain = config.policy.is_plain();
         let terms = config.policy.terms(&BeginOptions::new(), lifetime).ok();
         let counters = Ring::new(COUNTERS, |_| CachePadded::new(Counters::default()));
@@ -76,7 +75,7 @@ impl Engine {
             index,
             log,
             wheel: Wheel::default(),
-            clock: EngineClock::new(config.clock.clone(), manifest.time, jumps),
+            clock: EngineClock::new(config.clock.clone(), manifest.time, config.jumps),
             config,
             filter,
             renewal: crate::sys::sync::Mutex::default(),

@@ -367,8 +367,8 @@ impl<'a> StripeGuard<'a> {
     fn move_slots(&mut self, more: u32, is_dead: impl Fn(Location) -> bool) -> Result<()> {
         MOVING.with(|moving| {
             let moving = &mut *moving.borrow_mut();
-            // One more, as every slot is first written and then counted or not. What is left there of
-            // other stripes is written over.
+            // One more, as every slot is first written and then counted or not. What is left there
+            // of other stripes is written over.
             let most = self.counts.held as usize + 1;
             if moving.slots.len() < most {
                 moving.slots.resize(most, 0);
