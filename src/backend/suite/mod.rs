@@ -84,6 +84,7 @@
 mod cases;
 mod failure;
 mod harness;
+mod model;
 mod random;
 mod report;
 mod tasks;

@@ -12,6 +12,7 @@ mod restart;
 mod skew;
 mod times;
 mod waiting;
+mod walk;
 
 use super::failure::Stop;
 use super::report::Case;
@@ -79,6 +80,8 @@ cases! {
         "begin, release, takeover, completion, removal, expiry, check: strictly greater each";
     fencing::a_removal_is_of_the_version_it_names:
         "remove with another version changes nothing; while in progress it is the lease's";
+    fencing::a_removal_is_seen_by_all_clients:
+        "remove by one client, of a key that all have seen done: known to none";
     fencing::a_key_that_is_forgotten_is_new_to_every_verb:
         "peek, get, remove, resolve, begin, wait and check_and_set past the retention";
     mismatch::another_request_is_refused_before_the_status_counts:
@@ -101,6 +104,8 @@ cases! {
         "wait: past the first deadline of a lease that was renewed";
     waiting::those_who_wait_get_a_released_key_one_at_a_time:
         "wait, then begin: six who wait for one key, each an attempt";
+    times::the_time_is_the_one_that_keys_are_stamped_with:
+        "now of one client, a stamp, now of the other: in this order";
     times::a_key_is_known_until_its_expiry:
         "get, peek, check_and_set and begin around the expiry, to the millisecond";
     times::a_lease_lasts_until_its_deadline:
@@ -169,4 +174,6 @@ cases! {
         "clients made before: typed errors at most, then answers";
     restart::a_server_killed_in_the_middle_keeps_what_it_answered:
         "workers through two clients while it is killed: what was answered stands";
+    walk::calls_at_random_are_answered_as_the_model_says:
+        "thousands of calls at random against a model in memory; the seed is in the failure";
 }

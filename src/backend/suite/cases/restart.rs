@@ -126,7 +126,7 @@ pub(super) async fn versions_rise_over_restarts(trial: &Trial<'_>) -> Step {
 
 /// True for an error that a client may answer while its server is away.
 fn is_away(error: &Error) -> bool {
-    error.is_indeterminate() || matches!(error, Error::Unreachable { .. } | Error::Closed)
+    error.is_indeterminate() || error.is_retryable() || matches!(error, Error::Closed)
 }
 
 pub(super) async fn clients_find_a_restarted_server_again(trial: &Trial<'_>) -> Step {

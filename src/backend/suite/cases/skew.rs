@@ -17,7 +17,9 @@ pub(super) async fn the_clock_of_a_client_does_not_matter(trial: &Trial<'_>) -> 
         let lease = BeginOptions::new().lease(LONG / 2);
         let earlier = space.now().await?;
         let grant = started(&wrong, b"wrong", lease).await?;
+        let now = wrong.now().await?;
         let later = space.now().await?;
+        ensure!(now >= earlier && now <= later, "{now} is not in {earlier} to {later}, {skew:?}");
         ensure!(grant.first_seen >= earlier && grant.first_seen <= later, "{grant:?}, {skew:?}");
         ensure_eq!(grant.deadline, after(grant.first_seen, LONG / 2), "deadline");
         got!(space.one.begin(b"wrong", lease).await?, Begin::InProgress(_) => ());

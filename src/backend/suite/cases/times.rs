@@ -1,5 +1,7 @@
 //! Ends are decided when a key is read, to the millisecond, and by what is stored with it.
 
+use std::time::Duration;
+
 use crate::answers::Check;
 use crate::backend::suite::failure::{Step, ensure, ensure_eq, got};
 use crate::backend::suite::trial::{LONG, Look, Trial, after, lasting};
@@ -11,6 +13,18 @@ use crate::record::Record;
 use crate::time::Ttl;
 
 const KEY: &[u8] = b"key";
+
+pub(super) async fn the_time_is_the_one_that_keys_are_stamped_with(trial: &Trial<'_>) -> Step {
+    let space = trial.space(lasting()).await?;
+    for _ in 0..20 {
+        let earlier = space.one.now().await?;
+        let stamp = space.now().await?;
+        let later = space.two.now().await?;
+        ensure!(earlier <= stamp && stamp <= later, "{stamp} is not in {earlier} to {later}");
+        trial.harness.pass(Duration::from_millis(3)).await;
+    }
+    Ok(())
+}
 
 pub(super) async fn a_key_is_known_until_its_expiry(trial: &Trial<'_>) -> Step {
     let space = trial.space(lasting()).await?;
