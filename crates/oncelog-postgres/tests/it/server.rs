@@ -219,6 +219,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Also one that stands still.
+        self.kill();
         for mut keeper in self.keepers.lock().unwrap().drain(..) {
             drop(keeper.stdin.take());
             let _ = keeper.wait();
