@@ -18,6 +18,9 @@ pub mod testing {}
 #[doc = include_str!("../docs/recipes.md")]
 pub mod recipes {}
 
+#[doc = include_str!("../docs/http.md")]
+pub mod http {}
+
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
 

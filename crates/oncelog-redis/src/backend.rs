@@ -221,6 +221,13 @@ impl<S: Connect> Backend for RedisBackend<S> {
         }
     }
 
+    async fn now(&self) -> Result<Timestamp> {
+        let (shared, script) = (&self.shared, &SCRIPTS.now);
+        let command = script.on(shared.names.space());
+        let (value, _) = shared.caller.ask(script, command, Effect::Reads).await?;
+        answer::number(value).map(Timestamp::from_millis)
+    }
+
     async fn check_and_set(
         &self,
         key: &[u8],

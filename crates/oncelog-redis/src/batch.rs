@@ -22,6 +22,8 @@ use crate::connect::Connect;
 use crate::script::{Naming, SCRIPTS};
 use crate::trouble::{self, Reach};
 
+/// What the script answers if all keys of a call are new.
+const ALL_NEW: Value = Value::Int(0);
 /// Keys in one call of the script: it takes some 0.2 ms of the server's time then.
 const CALL_KEYS: usize = 64;
 /// Bytes in one call, about.
@@ -66,6 +68,9 @@ impl<S: Connect> RedisBackend<S> {
         let command = self.command(&[item], terms, self.sent(terms.sent_at).await?);
         let caller = &self.shared.caller;
         let (value, acknowledged) = caller.ask(&SCRIPTS.check, command, Effect::Writes).await?;
+        if value == ALL_NEW {
+            return acknowledged.confirm().map(|()| Check::New);
+        }
         checked(Parts::of(value)?.next()?, acknowledged, caller.reach())
     }
 
@@ -127,6 +132,14 @@ impl<S: Connect> RedisBackend<S> {
 
     /// Puts the answers to a call where its items are.
     fn sort(&self, call: &[Item<'_>], answer: Answer, answers: &mut [Option<Result<Check>>]) {
+        if let Ok((ALL_NEW, acknowledged)) = &answer {
+            for item in call {
+                if let Some(place) = answers.get_mut(item.index) {
+                    *place = Some(acknowledged.confirm().map(|()| Check::New));
+                }
+            }
+            return;
+        }
         let reach = self.shared.caller.reach();
         let checks: Vec<Result<Check>> =
             match answer.and_then(|(value, acknowledged)| Ok((Parts::of(value)?, acknowledged))) {

@@ -79,8 +79,8 @@ impl Builder {
         }
     }
 
-    /// What the names of all keys begin with: 1 to 64 letters, digits, `.`, `-`, `_` or `/`. Default:
-    /// `oncelog`.
+    /// What the names of all keys begin with: 1 to 64 letters, digits, `.`, `-`, `_` or `/`.
+    /// Default: `oncelog`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -177,10 +177,16 @@ impl Builder {
     /// holds something else under the names; [`Denied`](Error::Denied) or
     /// [`Unreachable`](Error::Unreachable).
     pub async fn connect<S: Connect>(self, source: S) -> Result<RedisBackend<S>> {
+        self.connect_to(source, true).await
+    }
+
+    /// As [`connect`](Builder::connect), to clients for clusters of which it is known whether they
+    /// send calls again.
+    async fn connect_to<S: Connect>(self, source: S, resends: bool) -> Result<RedisBackend<S>> {
         let names = Names::new(&self.prefix, &self.namespace, self.key_bytes_max)?;
         self.check()?;
         let (timeout, replicas) = (self.answer_timeout, self.replicas);
-        let mut caller = Caller { source, timeout, replicas, clustered: false };
+        let mut caller = Caller { source, timeout, replicas, clustered: false, resends };
         let server = Server::look(&caller).await?;
         if let Some(why) = server.forgets.filter(|_| !self.may_forget) {
             return Err(trouble::unprepared(format!(
@@ -211,8 +217,8 @@ impl Builder {
         Ok(backend)
     }
 
-    /// A backend over a connection to the server at `url`, one that is made anew when it breaks, and
-    /// a second one that [listens](Builder::listen).
+    /// A backend over a connection to the server at `url`, one that is made anew when it breaks,
+    /// and a second one that [listens](Builder::listen).
     ///
     /// # Errors
     /// [`InvalidConfig`](Error::InvalidConfig) for a wrong URL; as [`connect`](Builder::connect).
@@ -231,6 +237,10 @@ impl Builder {
     /// A backend over connections to the nodes of the cluster that these are some of, and one that
     /// [listens](Builder::listen).
     ///
+    /// No call is ever sent again that a node may have taken. What a node has refused, because a
+    /// key has moved or a primary is gone, is sent again until the answer's time is over; so a call
+    /// takes twice that time at most.
+    ///
     /// # Errors
     /// As [`open`](Builder::open).
     #[cfg(feature = "cluster")]
@@ -245,10 +255,12 @@ impl Builder {
         let client = redis::cluster::ClusterClient::builder(urls.to_vec())
             .connection_timeout(self.answer_timeout)
             .response_timeout(self.answer_timeout)
+            // It would also send again what a node may have done before it broke.
+            .retries(0)
             .build()
             .map_err(before)?;
         let connection = client.get_async_connection().await.map_err(before)?;
-        self.connect(connection).await
+        self.connect_to(connection, false).await
     }
 
     fn check(&self) -> Result<()> {

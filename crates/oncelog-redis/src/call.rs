@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use oncelog::Result;
+use oncelog::{Error, Result};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::answer;
 use crate::connect::Connect;
@@ -34,9 +34,16 @@ pub(crate) struct Caller<S> {
     /// How long an answer may take.
     pub(crate) timeout: Duration,
     pub(crate) replicas: Option<Replicas>,
-    /// The client sends each call to the node that has its key, and again if that does not answer.
+    /// The client sends each call to the node that has its key.
     pub(crate) clustered: bool,
+    /// A client for clusters sends a call again by itself if a node does not answer, so that what
+    /// is answered in the end says nothing of the times before.
+    pub(crate) resends: bool,
 }
+
+/// Between a refusal by a cluster that is about to change and the next try.
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+const RETRY_MAX: Duration = Duration::from_millis(200);
 
 /// How many replicas were to acknowledge what was written, and how many have.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +66,11 @@ impl Acknowledged {
 
 impl<S: Connect> Caller<S> {
     pub(crate) fn reach(&self) -> Reach {
-        if self.clustered { Reach::Resent } else { Reach::Sent }
+        match (self.clustered, self.resends) {
+            (false, _) => Reach::Sent,
+            (true, false) => Reach::Routed,
+            (true, true) => Reach::Resent,
+        }
     }
 
     /// Calls a script.
@@ -76,15 +87,37 @@ impl<S: Connect> Caller<S> {
     }
 
     /// Calls a script several times; on a cluster once, as the client sends one call at a time.
+    ///
+    /// A node that says that it is another's turn, or nobody's yet, has done nothing: it is asked
+    /// again while there is time, unless the client does that. One that did not answer is not.
     pub(crate) async fn ask_each(
         &self,
         script: &Script,
         commands: Vec<Cmd>,
         effect: Effect,
     ) -> Result<(Vec<Result<Value>>, Acknowledged)> {
+        let end = Instant::now() + self.timeout;
+        let mut pause = RETRY_FIRST;
+        loop {
+            let answer = self.ask_once(script, &commands, effect).await;
+            let again = self.reach() == Reach::Routed && is_refused(&answer);
+            if !again || Instant::now() + pause >= end {
+                return answer;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn ask_once(
+        &self,
+        script: &Script,
+        commands: &[Cmd],
+        effect: Effect,
+    ) -> Result<(Vec<Result<Value>>, Acknowledged)> {
         let mut connection = self.connection().await?;
         let replicas = self.replicas.filter(|_| effect == Effect::Writes);
-        let (mut values, mut given) = self.exchange(&mut connection, &commands, replicas).await?;
+        let (mut values, mut given) = self.exchange(&mut connection, commands, replicas).await?;
         let unknown: Vec<usize> =
             (0..).zip(&values).filter(|(_, v)| is_unknown(v)).map(|(i, _)| i).collect();
         if !unknown.is_empty() {
@@ -200,6 +233,15 @@ fn wait_command(replicas: &Replicas) -> Cmd {
 /// True for what a server said, and not what happened on the way.
 fn is_answer(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+}
+
+/// True if nothing was done, because of what will be over soon.
+fn is_refused(answer: &Result<(Vec<Result<Value>>, Acknowledged)>) -> bool {
+    let away = |error: &Error| matches!(error, Error::Unreachable { .. });
+    match answer {
+        Err(error) => away(error),
+        Ok((values, _)) => values.iter().any(|value| value.as_ref().is_err_and(away)),
+    }
 }
 
 /// True if the server does not know the script, and so has not run it.

@@ -1,7 +1,7 @@
 //! The scripts that run in the server, one for each verb, and how they are called.
 //!
-//! A server knows a script by its digest once it has seen it. Where it does not, or not any more, it
-//! says so before anything has happened, and is sent the text.
+//! A server knows a script by its digest once it has seen it. Where it does not, or not any more,
+//! it says so before anything has happened, and is sent the text.
 
 use std::sync::LazyLock;
 
@@ -31,6 +31,7 @@ pub(crate) struct Scripts {
     pub(crate) check: Script,
     pub(crate) complete: Script,
     pub(crate) get: Script,
+    pub(crate) now: Script,
     pub(crate) peek: Script,
     pub(crate) release: Script,
     pub(crate) remove: Script,
@@ -38,6 +39,11 @@ pub(crate) struct Scripts {
     pub(crate) resolve: Script,
     pub(crate) watch: Script,
 }
+
+// These come before all else: what a script defines, it defines anew in each call.
+const BEGIN_NEW: &str = include_str!("scripts/begin_new.lua");
+const CHECK_NEW: &str = include_str!("scripts/check_new.lua");
+const HELD: &str = include_str!("scripts/complete_held.lua");
 
 const COMMON: &str = include_str!("scripts/common.lua");
 const ENDING: &str = include_str!("scripts/ending.lua");
@@ -49,11 +55,12 @@ const WRITES: &str = "#!lua flags=allow-oom\n";
 const READS: &str = "#!lua flags=no-writes\n";
 
 pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-    begin: Script::new(&[COMMON, include_str!("scripts/begin.lua")]),
+    begin: Script::new(&[BEGIN_NEW, COMMON, include_str!("scripts/begin.lua")]),
     born: Script::new(&[COMMON, include_str!("scripts/born.lua")]),
-    check: Script::new(&[COMMON, include_str!("scripts/check.lua")]),
-    complete: Script::new(&[WRITES, COMMON, ENDING, include_str!("scripts/complete.lua")]),
+    check: Script::new(&[CHECK_NEW, COMMON, include_str!("scripts/check.lua")]),
+    complete: Script::new(&[WRITES, HELD, COMMON, ENDING, include_str!("scripts/complete.lua")]),
     get: Script::new(&[READS, COMMON, include_str!("scripts/get.lua")]),
+    now: Script::new(&[READS, COMMON, include_str!("scripts/now.lua")]),
     peek: Script::new(&[READS, COMMON, include_str!("scripts/peek.lua")]),
     release: Script::new(&[WRITES, COMMON, ENDING, include_str!("scripts/release.lua")]),
     remove: Script::new(&[WRITES, COMMON, ENDING, include_str!("scripts/remove.lua")]),

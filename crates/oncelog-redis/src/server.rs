@@ -18,6 +18,7 @@ const EVERY_SECOND: Duration = Duration::from_secs(2);
 /// What a server, or the least of several, says of itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
+    /// The client sends each call to the node that has its key, or may do so.
     pub(crate) clustered: bool,
     pub(crate) survives: Survives,
     /// Why keys may be thrown away that are not at their end, if they may.
@@ -28,19 +29,25 @@ impl Server {
     /// Asks; what may not be asked counts as the worst.
     pub(crate) async fn look<S: Connect>(caller: &Caller<S>) -> Result<Self> {
         let info = match caller.plain(&redis::cmd("INFO")).await? {
-            Ok(value) => texts(value),
-            Err(error) if is_withheld(&error) => Vec::new(),
+            Ok(value) => Some(value),
+            Err(error) if is_withheld(&error) => None,
             Err(error) => return Err(trouble::of(&error, Reach::Before)),
         };
+        // A client for clusters asks all nodes. Where it is not known, what is careful for one is
+        // right for the other too.
+        let clustered =
+            info.as_ref().is_none_or(|info| matches!(info, Value::Map(_) | Value::Array(_)));
+        let info = info.map(texts).unwrap_or_default();
         check_version(&info)?;
+        if !clustered && info.iter().any(|text| field(text, "redis_mode") == Some("cluster")) {
+            return Err(trouble::unprepared(
+                "it is a node of a cluster; connect with a client for clusters",
+            ));
+        }
         let mut config = redis::cmd("CONFIG");
         config.arg("GET").arg("appendfsync").arg("no-appendfsync-on-rewrite");
         let config = caller.plain(&config).await?.map(texts).unwrap_or_default();
-        Ok(Self {
-            clustered: info.iter().any(|text| field(text, "redis_mode") == Some("cluster")),
-            survives: survives(&info, &config),
-            forgets: forgets(&info),
-        })
+        Ok(Self { clustered, survives: survives(&info, &config), forgets: forgets(&info) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What went wrong, in the terms of the contract: above all, whether the call may have taken effect.
+//! What went wrong, in the terms of the contract: above all, whether the call may have happened.
 
 use std::error::Error as StdError;
 use std::fmt::Display;
@@ -17,8 +17,10 @@ pub(crate) enum Reach {
     Before,
     /// It was handed to a connection, which sends it once.
     Sent,
-    /// It was handed to a client that sends it again by itself when a node does not answer: that the
-    /// last one refused it says nothing of the ones before.
+    /// It was handed to a client for clusters that sends it once, to the node that has the key.
+    Routed,
+    /// It was handed to a client that sends it again by itself when a node does not answer: that
+    /// the last one refused it says nothing of the ones before.
     Resent,
 }
 
@@ -34,7 +36,8 @@ pub(crate) fn of(error: &RedisError, reach: Reach) -> Error {
             of_code(code, error.detail().unwrap_or_default(), reach)
         }
         _ if reach == Reach::Before => unreachable(error),
-        ErrorKind::Io if error.is_connection_refusal() && reach == Reach::Sent => {
+        ErrorKind::ClusterConnectionNotFound if reach == Reach::Routed => unreachable(error),
+        ErrorKind::Io if error.is_connection_refusal() && reach != Reach::Resent => {
             unreachable(error)
         }
         _ => unanswered(error),
@@ -52,16 +55,18 @@ pub(crate) fn of_code(code: &str, detail: &str, reach: Reach) -> Error {
             "a key holds what this crate has not written; use another prefix or namespace",
         ),
         "OOM" => Error::Full { what: "memory of the server (maxmemory)" },
-        "MOVED" | "ASK" | "CROSSSLOT" if reach != Reach::Resent => unprepared(format!(
-            "it is a node of a cluster ({code}); connect with a client for clusters"
-        )),
+        "MOVED" | "ASK" | "CROSSSLOT" if matches!(reach, Reach::Before | Reach::Sent) => {
+            unprepared(format!(
+                "it is a node of a cluster ({code}); connect with a client for clusters"
+            ))
+        }
         "READONLY" | "LOADING" | "CLUSTERDOWN" | "TRYAGAIN" | "MASTERDOWN" | "MOVED" | "ASK"
             if reach == Reach::Resent =>
         {
             unanswered(text)
         }
         "READONLY" | "LOADING" | "CLUSTERDOWN" | "TRYAGAIN" | "MASTERDOWN" | "NOMASTERLINK"
-        | "BUSY" | "MISCONF" | "NOREPLICAS" => unreachable(text),
+        | "BUSY" | "MISCONF" | "NOREPLICAS" | "MOVED" | "ASK" => unreachable(text),
         _ if detail.contains("max number of clients") => unreachable(text),
         _ if detail.contains("unknown command") => {
             unprepared(format!("it runs no scripts ({text}); allow EVAL and EVALSHA"))
@@ -140,7 +145,8 @@ mod tests {
     fn a_refused_connection_means_that_nothing_was_asked() {
         let refused = RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused));
         assert!(matches!(of(&refused, Reach::Sent), Error::Unreachable { .. }));
-        // A client for clusters may have sent it to a node that broke before.
+        assert!(matches!(of(&refused, Reach::Routed), Error::Unreachable { .. }));
+        // Another one for clusters may have sent it to a node that broke before.
         assert!(of(&refused, Reach::Resent).is_indeterminate());
     }
 
@@ -172,6 +178,8 @@ mod tests {
     fn a_refusal_after_a_call_was_sent_again_is_none() {
         for code in ["READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "MOVED"] {
             assert!(of_code(code, "", Reach::Resent).is_indeterminate(), "{code}");
+            let once = of_code(code, "", Reach::Routed);
+            assert!(matches!(once, Error::Unreachable { .. }), "{code}");
         }
     }
 }

@@ -1,13 +1,6 @@
--- Claims a key for work, or says what stands against it.
--- ARGV: call, retention (-1: for ever), how long the outcome is to be replayed (0: as long), flags,
--- length of the lease, most attempts, fingerprint (or empty), when sent (-1: not said), birth of
--- the namespace, skew.
-local micros, now = clock()
-local key, call, retention, flags = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
-local most, fingerprint, sent = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
-local horizon, skew = tonumber(ARGV[9]), tonumber(ARGV[10])
-local last = has(flags, LAST_SEEN)
-local deadline = later(now, tonumber(ARGV[5]))
+-- Claims a key of which something is known, or says what stands against it; see begin_new.lua.
+local key, call, most, fingerprint = KEYS[1], ARGV[1], tonumber(ARGV[6]), ARGV[7]
+local sent, horizon, last = tonumber(ARGV[8]), tonumber(ARGV[9]), has(flags, LAST_SEEN)
 
 local function life(from)
   if last and retention >= 0 then return later(from, retention + math.floor(retention / 8)) end
@@ -31,7 +24,8 @@ local function replay(r, bytes)
   return { 1, now, bytes }
 end
 
-local bytes = redis.call('GET', key)
+-- After an error, which may be that there is no room for a new key.
+local bytes = type(old) == 'string' and old or redis.call('GET', key)
 local r, dead = known(bytes, now)
 if r then
   if fingerprint ~= '' and has(r.flags, FINGERPRINT) and fingerprint ~= r.fingerprint then

@@ -1,32 +1,17 @@
--- Records each key that is not known, and says what is recorded of the others.
--- ARGV: retention (-1: for ever), 1 if it counts from the last sight, how long the outcome is
--- replayed (0: as long), when sent (-1: not said), birth of the namespace, skew, a digit for each
--- key that is 1 if its outcome is a mark alone (or empty: none is); then for each key the call and,
--- behind its 8 bytes, the outcome. A key that comes several times is decided on each time.
-local micros, now = clock()
-local retention, last = tonumber(ARGV[1]), ARGV[2] == '1'
-local replayed, sent, skew = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
-local horizon, marks, ends, kept = tonumber(ARGV[5]), ARGV[7], 0, nil
-local expires = later(now, last and retention >= 0 and retention + math.floor(retention / 8)
-  or retention)
-if retention >= 0 then
-  horizon = math.max(horizon, now - retention)
-  kept = math.max(expires, now + 1 + skew)
-end
-local stale = sent >= 0 and sent < horizon
-if replayed > 0 then ends = later(now, replayed) end
+-- Decides on the keys of which something is known; see check_new.lua. The answer is 0 if all are
+-- new, and else one for each key: 0 if it is new.
+local last = ARGV[2] == '1'
+local marked = struct.pack('<BBBI7I6I6I6', MAGIC, COMPLETED, MARK_ONLY, micros, now, expires, ends)
+-- Keys that were written since they were looked at.
+local written = {}
 
 -- What is known of a key that has an outcome, prolonged if it was to be.
 local function duplicate(key, r, bytes)
   if last and r.expires < later(now, retention) then
-    local version = math.max(r.version + 1, micros)
-    local next = { kind = r.kind, flags = r.flags, version = version, written = r.written,
-      expires = expires, outcome = r.outcome, call = r.call, first = r.first,
-      attempts = r.attempts, deadline = r.deadline, retention = r.retention,
-      fingerprint = r.fingerprint }
+    r.version, r.expires = math.max(r.version + 1, micros), expires
     -- What is known is answered also where there is no room to remember it longer.
-    if pcall(write, key, next, string.sub(bytes, r.head + 1), skew) then
-      bytes = redis.call('GET', key)
+    if pcall(write, key, r, string.sub(bytes, r.head + 1), skew) then
+      written[key], bytes = true, redis.call('GET', key)
     end
   end
   return { 1, now, bytes }
@@ -50,34 +35,39 @@ local function decide(key, old, item, flags)
     call = call, written = now, expires = math.max(expires, floor), outcome = ends }
   local done, fault = pcall(write, key, next, string.sub(item, 9), skew)
   if not done then return { 9, type(fault) == 'table' and fault.err or tostring(fault) } end
+  written[key] = true
   return 0
 end
 
-local plain = struct.pack('<BBBI7I6I6I6', MAGIC, COMPLETED, 0, micros, now, expires, ends)
-local marked = struct.pack('<BBBI7I6I6I6', MAGIC, COMPLETED, MARK_ONLY, micros, now, expires, ends)
+-- What the key holds; nil if it is new, and recorded.
+local function record(key, item, flags)
+  if stale then return redis.pcall('GET', key) or { err = '' } end
+  local new = (flags == 0 and head or marked) .. item
+  if kept then return redis.pcall('SET', key, new, 'NX', 'GET', 'PXAT', kept) or nil end
+  return redis.pcall('SET', key, new, 'NX', 'GET') or nil
+end
+
 local answers = {}
 for i = 1, #KEYS do
-  local key, item, new, flags, old = KEYS[i], ARGV[i + 7], plain, 0, nil
-  if marks ~= '' and string.byte(marks, i) == 49 then new, flags = marked, MARK_ONLY end
-  if stale then
+  local key, item, flags, old = KEYS[i], ARGV[i + 7], 0, olds[i]
+  if not direct then
+    if string.byte(marks, i) == 49 then flags = MARK_ONLY end
+    old = record(key, item, flags)
+  elseif old and written[key] then
     old = redis.pcall('GET', key)
-    if not old then answers[i] = { 4, horizon } end
-  else
-    if kept then
-      old = redis.pcall('SET', key, new .. item, 'NX', 'GET', 'PXAT', kept)
-    else
-      old = redis.pcall('SET', key, new .. item, 'NX', 'GET')
-    end
-    if not old then answers[i] = 0 end
-    -- Without room for a new key, one that is known is answered all the same.
-    if type(old) == 'table' and string.find(old.err, 'OOM', 1, true) then
-      old = redis.pcall('GET', key) or old
-    end
   end
-  if type(old) == 'table' then
-    answers[i] = { 9, old.err }
-  elseif old then
+  -- Without room for a new key, one that is known is answered all the same.
+  if type(old) == 'table' and string.find(old.err, 'OOM', 1, true) then
+    old = redis.pcall('GET', key) or old
+  end
+  if not old then
+    answers[i] = 0
+  elseif type(old) ~= 'table' then
     answers[i] = decide(key, old, item, flags)
+  elseif old.err == '' then
+    answers[i] = { 4, horizon }
+  else
+    answers[i] = { 9, old.err }
   end
 end
 return answers

@@ -1,7 +1,6 @@
--- Ends a lease with an outcome, or says 0 for one that is lost and -1 for an outcome too long.
--- ARGV: call, token, kind of the record, 32 if the outcome is a mark alone, channel, skew, outcome.
-local micros, now = clock()
-local r, held = lease(KEYS[1], ARGV[2], now)
+-- Ends a lease that complete_held.lua does not; says 0 for one that is lost and -1 for an outcome
+-- that is too long.
+local r, held = lease(bytes, ARGV[2], now)
 if not r then return 0 end
 local call, kind, flag = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 if r.kind == kind and r.call == call then return r.version end

@@ -10,8 +10,8 @@ local function expiry(r, now)
 end
 
 -- The lease with this token; nil if it is not the key's current one.
-local function lease(key, token, now)
-  local r = known(redis.call('GET', key), now)
+local function lease(bytes, token, now)
+  local r = known(bytes, now)
   return r, r and r.kind == STARTED and r.version == tonumber(token)
 end
 

@@ -1,7 +1,7 @@
 -- Gives a key back; 0 for a lease that is lost.
 -- ARGV: call, token, after how long it can be begun, channel, skew.
 local micros, now = clock()
-local r, held = lease(KEYS[1], ARGV[2], now)
+local r, held = lease(redis.call('GET', KEYS[1]), ARGV[2], now)
 if not r then return 0 end
 if r.kind == RELEASED and r.call == ARGV[1] then return 1 end
 if not held then return 0 end

@@ -3,6 +3,7 @@
 //! `ONCELOG_REDIS_SERVER` names another server program than the `redis-server` of the path.
 
 #![cfg(feature = "cluster")]
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod cluster;
 mod killed;

@@ -59,7 +59,8 @@ fn won(child: Child) -> (u32, u32) {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     let count = said.lines().find_map(|line| line.split("won ").nth(1)?.trim().parse().ok());
-    (pid, count.expect(&said))
+    assert!(count.is_some(), "{said}");
+    (pid, count.unwrap())
 }
 
 /// Lets the children race, and checks that each key has one winner.

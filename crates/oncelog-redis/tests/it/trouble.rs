@@ -78,7 +78,9 @@ async fn a_call_that_is_not_answered_in_time_is_indeterminate_and_may_have_happe
     let Some(server) = Server::start(&[]).await else { return };
     let builder = RedisBackend::builder("n").answer_timeout(SHORT);
     let backend = builder.connect(server.connection().await).await.unwrap();
+    // The server knows the scripts by now: what is sent is done.
     started(&backend, b"before").await;
+    assert!(backend.check_and_set(b"seen", b"o", CheckOptions::new()).await.unwrap().is_new());
     server.signal("-STOP");
     let late = backend.begin(b"k", BeginOptions::new()).await;
     let Err(error) = late else { panic!("answered by a stopped server: {late:?}") };
