@@ -1,5 +1,7 @@
-#![forbid(unsafe_code)]
+//! PostgreSQL behind the contract of `oncelog`.
+//!
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
 mod answer;
 mod batch;

@@ -70,9 +70,9 @@ pub trait Pool: Send + Sync + 'static {
         async { Ok(None) }
     }
 
-    /// Takes a connection back whose answer nobody waits for any more: time ran out, or the call was
-    /// dropped. It should be closed, as whoever asks over it next has to wait for that answer; by
-    /// default it is merely dropped.
+    /// Takes a connection back whose answer nobody waits for any more: time ran out, or the call
+    /// was dropped. It should be closed, as whoever asks over it next has to wait for that answer;
+    /// by default it is merely dropped.
     fn abandon(connection: Self::Connection) {
         drop(connection);
     }

@@ -96,8 +96,8 @@ impl<P: Pool> Builder<P> {
     }
 
     /// False for connections that lead through something that gives each transaction another
-    /// session, as PgBouncer does when it pools by transaction. On by default; without, a call costs
-    /// the server some 20 us more, and no round trip.
+    /// session, as PgBouncer does when it pools by transaction. On by default; without, a call
+    /// costs the server some 20 us more, and no round trip.
     pub fn prepared(mut self, prepared: bool) -> Self {
         self.prepared = prepared;
         self
@@ -234,8 +234,8 @@ impl<P: Pool> Postgres<P> {
         u64::try_from(column::<i64>(row, 0)?).map_err(|_| strange("a sweep removed less than none"))
     }
 
-    /// Sweeps for as long as it is polled, up to so many records at a time: after each full sweep at
-    /// once, after any other when the pause is over. Errors are left to the next attempt. To be
+    /// Sweeps for as long as it is polled, up to so many records at a time: after each full sweep
+    /// at once, after any other when the pause is over. Errors are left to the next attempt. To be
     /// spawned by whoever wants it; one process of many is enough.
     pub async fn sweep_for_ever(&self, limit: u32, pause: Duration) {
         loop {
