@@ -45,10 +45,10 @@ install_debian() {
 # Starts a program of the example; its address is in $address, and stays when it is started again.
 address=""
 start() {
-    local program=$1 store=$2
+    local program=$1 store=$2 at=${address:-http://127.0.0.1:0}
     stop
     : >"$work/out"
-    ADDRESS="${address#http://}" WORK_MS="${WORK_MS:-200}" LEASE_MS="${LEASE_MS:-1500}" \
+    ADDRESS="${at#http://}" WORK_MS="${WORK_MS:-200}" LEASE_MS="${LEASE_MS:-1500}" \
         "$target/http/release/$program" "$store" >"$work/out" 2>"$work/err" &
     server=$!
     for _ in $(seq 200); do
