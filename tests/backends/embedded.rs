@@ -10,6 +10,9 @@ use tempfile::TempDir;
 
 use crate::threads::{block_on, sleep, spawn};
 
+/// Where clocks moved by hand begin.
+pub(crate) const START: u64 = 1_700_000_000_000;
+
 /// The engine in a directory of its own.
 pub(crate) struct Embedded {
     directory: TempDir,
@@ -28,7 +31,7 @@ impl Embedded {
 
     /// With a clock that stands still until it is moved.
     pub(crate) fn still() -> Self {
-        Self::new(Some(ManualClock::new(Timestamp::from_millis(1_700_000_000_000))))
+        Self::new(Some(ManualClock::new(Timestamp::from_millis(START))))
     }
 
     /// With the clock of the system.

@@ -90,7 +90,7 @@ pub struct Args {
     /// Folder to write plots to, as SVG.
     #[arg(long)]
     pub plots: Option<PathBuf>,
-    /// Draws the plots from the results in this file, as --csv or --json wrote it, and runs nothing.
+    /// Draws the plots from the results in this file, as --csv or --json wrote it; runs nothing.
     #[arg(long, requires = "plots")]
     pub redraw: Option<PathBuf>,
     /// Measures at once, without a short run before to have the machine's memory backed.

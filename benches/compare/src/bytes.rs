@@ -1,8 +1,9 @@
 //! Keys and outcomes as engines hold them: arrays of a length known in advance, or boxed slices.
 //!
-//! A map whose keys all have one length would hold arrays, and so it does here for the common
-//! lengths. Any other length is held in boxed slices, as it would be by a program that does not know
-//! the length of its keys: a pointer and an allocation more for the maps, nothing for the stores.
+//! A map whose keys all have one length would hold arrays, and so it does here for keys of 8, 16,
+//! 36, 64 and 200 bytes with outcomes of 32. Other lengths are held in boxed slices, as they would
+//! be by a program that does not know them: a pointer and an allocation more for the maps. What
+//! copies keys anyway, the stores and oncelog, loses only that the compiler knows the length.
 
 use std::fmt::Debug;
 use std::hash::Hash;

@@ -16,20 +16,34 @@ use crate::workload::{self, Done, Present};
 
 /// Plays the role for the first engine, size, number of threads and batch size of the command line.
 ///
-/// The common lengths are compiled in, and maps hold arrays of them; any other is held in slices.
+/// The usual lengths are compiled in for every engine, and a few others for those that keep keys in
+/// memory as arrays; any other length is held in slices.
 pub fn run(args: &Args, role: Role) -> Result<()> {
+    let name = *args.engines.first().ok_or("no engine is named")?;
     match (args.key_shape.len(), args.outcome_bytes) {
-        (8, 32) => run_shape::<[u8; 8], [u8; 32]>(args, role),
-        (16, 32) => run_shape::<[u8; 16], [u8; 32]>(args, role),
-        (36, 32) => run_shape::<[u8; 36], [u8; 32]>(args, role),
-        (64, 32) => run_shape::<[u8; 64], [u8; 32]>(args, role),
-        (200, 32) => run_shape::<[u8; 200], [u8; 32]>(args, role),
-        _ => run_shape::<Box<[u8]>, Box<[u8]>>(args, role),
+        (16, 32) => any_engine::<[u8; 16], [u8; 32]>(name, args, role),
+        (8, 32) if is_map(name) => map::<[u8; 8], [u8; 32]>(name, args, role),
+        (36, 32) if is_map(name) => map::<[u8; 36], [u8; 32]>(name, args, role),
+        (64, 32) if is_map(name) => map::<[u8; 64], [u8; 32]>(name, args, role),
+        (200, 32) if is_map(name) => map::<[u8; 200], [u8; 32]>(name, args, role),
+        _ => any_engine::<Box<[u8]>, Box<[u8]>>(name, args, role),
     }
 }
 
-fn run_shape<K: Bytes, V: Bytes>(args: &Args, role: Role) -> Result<()> {
-    let name = args.engines.first().ok_or("no engine is named")?;
+fn is_map(name: Name) -> bool {
+    matches!(name, Name::Dashmap | Name::Papaya | Name::Moka)
+}
+
+fn map<K: Bytes, V: Bytes>(name: Name, args: &Args, role: Role) -> Result<()> {
+    match name {
+        Name::Dashmap => play::<engine::dashmap::Dashmap<K, V>, K, V>(args, role),
+        Name::Papaya => play::<engine::papaya::Papaya<K, V>, K, V>(args, role),
+        Name::Moka => play::<engine::moka::Moka<K, V>, K, V>(args, role),
+        other => Err(format!("{} is not a map in memory", other.as_str()).into()),
+    }
+}
+
+fn any_engine<K: Bytes, V: Bytes>(name: Name, args: &Args, role: Role) -> Result<()> {
     match name {
         #[cfg(feature = "oncelog")]
         Name::Oncelog => play::<engine::oncelog::Oncelog<false>, K, V>(args, role),
@@ -37,9 +51,7 @@ fn run_shape<K: Bytes, V: Bytes>(args: &Args, role: Role) -> Result<()> {
         Name::OncelogFilter => play::<engine::oncelog::Oncelog<true>, K, V>(args, role),
         #[cfg(feature = "oncelog")]
         Name::OncelogTickets => play::<engine::tickets::Tickets, K, V>(args, role),
-        Name::Dashmap => play::<engine::dashmap::Dashmap<K, V>, K, V>(args, role),
-        Name::Papaya => play::<engine::papaya::Papaya<K, V>, K, V>(args, role),
-        Name::Moka => play::<engine::moka::Moka<K, V>, K, V>(args, role),
+        Name::Dashmap | Name::Papaya | Name::Moka => map::<K, V>(name, args, role),
         Name::Lmdb => play::<engine::lmdb::Lmdb, K, V>(args, role),
         Name::Fjall => play::<engine::fjall::Fjall<K>, K, V>(args, role),
         Name::Redb => play::<engine::redb::Redb<K, V>, K, V>(args, role),

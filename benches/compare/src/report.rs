@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use crate::paced::result::Latency;
+use crate::rows;
 use crate::timed::Times;
 
 /// The workloads in the order of the tables.
@@ -84,7 +85,7 @@ pub struct Measured {
     /// Of the longest call's time, what it was without a processor, in microseconds.
     #[serde(default)]
     pub longest_waited_us: Option<f64>,
-    /// Calls by how long they took: up to so many nanoseconds, and how many beyond the entry before.
+    /// Calls by how long they took: up to so many nanoseconds, and how many above the entry before.
     #[serde(default)]
     pub histogram: Vec<(u64, u64)>,
 }
@@ -135,12 +136,20 @@ pub fn median(runs: &[Measured]) -> Option<Measured> {
     Some(line)
 }
 
-/// Tables of all results: single calls, batches, and how long calls took; never two in one.
+/// Tables of all results: single calls, batches, servers, latencies; never two in one.
 pub fn tables(results: &[Measured]) -> String {
     let mut text = String::new();
-    let (single, batches): (Vec<&Measured>, Vec<&Measured>) =
-        results.iter().partition(|line| line.batch == 1);
-    for (title, lines) in [("single calls", single), ("batches", batches)] {
+    let kinds = [
+        ("single calls", false, true),
+        ("batches", false, false),
+        ("servers, one command at a time", true, true),
+        ("servers, many keys at a time", true, false),
+    ];
+    for (title, is_service, is_single) in kinds {
+        let of_kind = |line: &&Measured| {
+            rows::is_service(&line.engine) == is_service && (line.batch == 1) == is_single
+        };
+        let lines: Vec<&Measured> = results.iter().filter(of_kind).collect();
         if !lines.is_empty() {
             let _ = write!(text, "{title}\n{}\n", table(&lines));
         }

@@ -121,8 +121,13 @@ impl Row {
 
     /// Whether the engine is a server of its own.
     pub fn is_service(&self) -> bool {
-        ["redis", "redis-aof", "postgres"].contains(&self.engine.as_str())
+        is_service(&self.engine)
     }
+}
+
+/// Whether the engine of this name is a server of its own.
+pub fn is_service(engine: &str) -> bool {
+    ["redis", "redis-aof", "postgres"].contains(&engine)
 }
 
 /// Adds a row to a file, which gets a line with the names first if it is new.

@@ -158,6 +158,7 @@ mod tests {
         let times = timed.into_times().unwrap();
         assert_eq!(times.histogram.len(), 100);
         assert!(times.histogram.max() >= 3_000_000 && times.longest.0 >= 3_000_000);
+        assert!(times.over_1ms_running >= 1);
         assert!(times.histogram.value_at_percentile(50.0) < 3_000_000);
         let mut all = Times::new().unwrap();
         all.add(&times).unwrap();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use oncelog::backend::{Backend, Begin};
 use oncelog::{BeginOptions, CheckOptions, Error, Policy};
-use oncelog_postgres::{Builder, Dial, Namespace};
+use oncelog_postgres::{Builder, Dial, Namespace, Shared};
 use tokio::time::Instant;
 use tokio_postgres::{Client, NoTls, Statement};
 
@@ -38,7 +38,7 @@ impl Fresh {
     fn key(&mut self) -> [u8; 16] {
         self.0 += 1;
         let mixed = u128::from(self.0).wrapping_mul(0x2545_f491_4f6c_dd1d_9e37_79b9_7f4a_7c15);
-        mixed.to_be_bytes()
+        mixed.to_le_bytes()
     }
 
     fn keys(&mut self, count: usize) -> Vec<[u8; 16]> {
@@ -52,8 +52,8 @@ struct Bench {
     insert_many: Statement,
     /// Over one line of its own, with prepared statements.
     single: Namespace,
-    /// Over the one client, without; for many calls in flight.
-    flying: Namespace<Arc<Client>>,
+    /// Over one client for all, for many calls in flight.
+    flying: Namespace<Shared>,
     fresh: Fresh,
 }
 
@@ -73,8 +73,10 @@ impl Bench {
         client.batch_execute(TABLE).await?;
         let insert = client.prepare(INSERT).await?;
         let insert_many = client.prepare(INSERT_MANY).await?;
+        let (other, connection) = tokio_postgres::connect(url, NoTls).await?;
+        tokio::spawn(connection);
         let client = Arc::new(client);
-        let flying = Builder::new(client.clone()).open().await?;
+        let flying = Builder::new(Shared::new(other)).open().await?;
         let flying = flying.namespace("measure", policy).await?;
         // Of another run, keys are not used again.
         let fresh = Fresh(u64::from(std::process::id()) << 32);
@@ -114,9 +116,9 @@ impl Bench {
         Ok(times)
     }
 
-    /// Bare, check of new and of known keys; each item's time.
+    /// Bare, check of new and of known keys, bare of known ones; each item's time.
     async fn batched(&mut self) -> Result<Vec<f64>, Failure> {
-        let mut times = vec![0.0; 3];
+        let mut times = vec![0.0; 4];
         for _ in 0..BATCHES {
             let keys = self.fresh.keys(BATCH);
             let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
@@ -125,11 +127,14 @@ impl Bench {
             self.client.execute(&self.insert_many, &[&keys, &outcomes]).await?;
             times[0] += each(from, BATCH * BATCHES);
             let items: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (*key, OUTCOME)).collect();
-            for time in &mut times[1..] {
+            for time in &mut times[1..3] {
                 let from = Instant::now();
                 self.single.check_and_set_many(&items, CheckOptions::new()).await?;
                 *time += each(from, BATCH * BATCHES);
             }
+            let from = Instant::now();
+            self.client.execute(&self.insert_many, &[&keys, &outcomes]).await?;
+            times[3] += each(from, BATCH * BATCHES);
         }
         Ok(times)
     }
@@ -216,7 +221,7 @@ async fn main() -> Result<(), Failure> {
     let mut bench = Bench::new(&url).await?;
     let names: [&[&str]; 3] = [
         &["bare insert", "check, new", "check, known", "begin", "complete"],
-        &["bare insert", "check, new", "check, known"],
+        &["bare insert", "check, new", "check, known", "bare insert, known"],
         &["bare insert", "check, new", "begin", "complete"],
     ];
     let titles = ["one call at a time", "batches of 1000, each item", "64 calls in flight"];

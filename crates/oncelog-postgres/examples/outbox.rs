@@ -66,7 +66,7 @@ async fn receive(
     number: i64,
     message: String,
 ) -> Result<(), Failure> {
-    let check = shipments.check_and_set(&number.to_be_bytes(), b"", CheckOptions::new()).await?;
+    let check = shipments.check_and_set(&number.to_le_bytes(), b"", CheckOptions::new()).await?;
     if check.is_new() {
         shipped.push(message);
     }

@@ -24,6 +24,8 @@ CREATE SEQUENCE IF NOT EXISTS oncelog.versions AS bigint CACHE 1;
 
 -- Counts times at which rows were removed: see oncelog.check_and_set.
 CREATE SEQUENCE IF NOT EXISTS oncelog.removals AS bigint CACHE 1;
+-- So that a value that is missing means that it may not be read.
+SELECT nextval('oncelog.removals');
 
 CREATE TABLE IF NOT EXISTS oncelog.namespaces (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

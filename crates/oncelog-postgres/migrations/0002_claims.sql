@@ -119,7 +119,7 @@ BEGIN
             ON CONFLICT DO NOTHING
             RETURNING r.version INTO version;
             CONTINUE WHEN NOT FOUND;
-            removed := removals IS DISTINCT FROM pg_sequence_last_value('oncelog.removals');
+            removed := (removals = pg_sequence_last_value('oncelog.removals')) IS NOT TRUE;
         END IF;
         IF removed OR oncelog.now_ms() > now + 100 THEN
             SELECT s.version, s.expires INTO version, until
@@ -254,7 +254,7 @@ BEGIN
             ON CONFLICT DO NOTHING
             RETURNING r.version INTO version;
             CONTINUE WHEN NOT FOUND;
-            removed := removals IS DISTINCT FROM pg_sequence_last_value('oncelog.removals');
+            removed := (removals = pg_sequence_last_value('oncelog.removals')) IS NOT TRUE;
         END IF;
         deadline := ends;
         expires := until;

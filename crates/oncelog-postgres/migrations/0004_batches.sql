@@ -6,7 +6,7 @@
 
 -- Answers the first row with item 0: how many items are new (version), and the time. Further rows
 -- are those of items, from 1, that are not new, and with p_details those of new ones too. The keys
--- differ from each other.
+-- differ from each other, and are in their order.
 CREATE OR REPLACE FUNCTION oncelog.check_and_set_many(
     p_space integer, p_born bigint, p_keys bytea[],
     p_outcomes bytea[], p_outcome_bytes integer[], p_digests bytea[],
@@ -25,10 +25,13 @@ DECLARE
     until_bucket integer := oncelog.bucket_of(until);
     -- A record that ends earlier is prolonged when it is seen.
     prolongs bigint := CASE WHEN p_last_seen THEN oncelog.ends(moment, p_retention) ELSE 0 END;
-    none_known boolean;
+    -- What may have to be claimed.
+    keys bytea[] := p_keys;
+    outcomes bytea[] := p_outcomes;
+    lengths integer[] := p_outcome_bytes;
+    digests bytea[] := p_digests;
     fresh bytea[];
     due bytea[];
-    claimed bytea[];
     removals bigint;
 BEGIN
     IF p_sent_at < greatest(p_born, moment - p_retention) THEN
@@ -36,8 +39,7 @@ BEGIN
         RETURN NEXT;
         RETURN QUERY SELECT i.item, a.* FROM (
             SELECT * FROM unnest(p_keys, p_outcomes, p_outcome_bytes, p_digests)
-                WITH ORDINALITY AS u (key, outcome, outcome_bytes, digest, item)
-            ORDER BY u.key) AS i
+                WITH ORDINALITY AS u (key, outcome, outcome_bytes, digest, item)) AS i
             CROSS JOIN LATERAL oncelog.check_and_set(p_space, p_born, i.key, i.outcome,
                 i.outcome_bytes, i.digest, p_retention, p_lifetime, p_outcome_ms, p_last_seen,
                 p_sent_at) AS a;
@@ -45,30 +47,44 @@ BEGIN
     END IF;
     -- Looking first saves a version, and with it a write, for each key that is known; and costs a
     -- third of the whole where none is. A few of them tell which it is.
-    none_known := NOT EXISTS (
+    IF EXISTS (
         SELECT FROM unnest(p_keys[1:8]) AS i (key)
-        JOIN oncelog.records r ON r.space = p_space AND r.key = i.key);
-    removals := pg_sequence_last_value('oncelog.removals');
-    WITH new AS (
-        INSERT INTO oncelog.records AS r (space, key, version, kind, attempts, first_seen,
-            updated, deadline, expires, bucket, flags, outcome_ms, outcome, outcome_bytes, digest)
-        SELECT p_space, i.key, nextval('oncelog.versions'), 3, 0, moment, moment, 0, until,
-            until_bucket, 0, p_outcome_ms, i.outcome, i.outcome_bytes, i.digest
-        FROM unnest(p_keys, p_outcomes, p_outcome_bytes, p_digests)
-            AS i (key, outcome, outcome_bytes, digest)
-        WHERE none_known OR NOT EXISTS (
-            SELECT FROM oncelog.records k WHERE k.space = p_space AND k.key = i.key)
-        ORDER BY i.key
-        ON CONFLICT DO NOTHING
-        RETURNING r.key
-    ) SELECT array_agg(n.key) INTO fresh FROM new n;
-    IF removals IS DISTINCT FROM pg_sequence_last_value('oncelog.removals')
-        OR oncelog.now_ms() > moment + 1000 THEN
-        PERFORM oncelog.restamp(p_space, k.key, moment, 0, 0, 0) FROM unnest(fresh) AS k (key);
+        JOIN oncelog.records r ON r.space = p_space AND r.key = i.key) THEN
+        SELECT array_agg(c.key), array_agg(c.outcome), array_agg(c.outcome_bytes),
+            array_agg(c.digest)
+        INTO keys, outcomes, lengths, digests FROM (
+            SELECT i.* FROM unnest(p_keys, p_outcomes, p_outcome_bytes, p_digests)
+                AS i (key, outcome, outcome_bytes, digest)
+            -- What stands is not touched.
+            WHERE NOT EXISTS (
+                SELECT FROM oncelog.records r
+                WHERE r.space = p_space AND r.key = i.key AND r.expires > moment
+                    AND ((r.kind >= 3 AND r.expires >= prolongs)
+                        OR (r.kind = 1 AND (r.deadline > moment OR r.flags & 1 <> 0))))
+            ORDER BY i.key) AS c;
     END IF;
-    IF cardinality(fresh) IS DISTINCT FROM cardinality(p_keys) THEN
+    IF keys IS NOT NULL THEN
+        removals := pg_sequence_last_value('oncelog.removals');
+        WITH new AS (
+            INSERT INTO oncelog.records AS r (space, key, version, kind, attempts, first_seen,
+                updated, deadline, expires, bucket, flags, outcome_ms, outcome, outcome_bytes,
+                digest)
+            SELECT p_space, i.key, nextval('oncelog.versions'), 3, 0, moment, moment, 0, until,
+                until_bucket, 0, p_outcome_ms, i.outcome, i.outcome_bytes, i.digest
+            FROM unnest(keys, outcomes, lengths, digests)
+                AS i (key, outcome, outcome_bytes, digest)
+            ON CONFLICT DO NOTHING
+            RETURNING r.key
+        ) SELECT array_agg(n.key) INTO fresh FROM new n;
+        IF (removals = pg_sequence_last_value('oncelog.removals')) IS NOT TRUE
+            OR oncelog.now_ms() > moment + 1000 THEN
+            PERFORM oncelog.restamp(p_space, k.key, moment, 0, 0, 0)
+            FROM unnest(fresh) AS k (key);
+        END IF;
+    END IF;
+    IF cardinality(keys) > coalesce(cardinality(fresh), 0) THEN
         SELECT array_agg(d.key) INTO due FROM (
-            SELECT r.key FROM unnest(p_keys) AS i (key)
+            SELECT r.key FROM unnest(keys) AS i (key)
             JOIN oncelog.records r ON r.space = p_space AND r.key = i.key
             WHERE i.key NOT IN (SELECT unnest(fresh)) AND (
                 r.expires <= moment OR r.kind = 2
@@ -76,9 +92,8 @@ BEGIN
                 OR (r.kind >= 3 AND r.expires < prolongs))
             ORDER BY r.key FOR UPDATE OF r) AS d;
         IF due IS NOT NULL THEN
-            claimed := oncelog.claim_many(p_space, due, p_keys, p_outcomes, p_outcome_bytes,
-                p_digests, moment, until, p_outcome_ms);
-            fresh := fresh || claimed;
+            fresh := fresh || oncelog.claim_many(p_space, due, keys, outcomes, lengths,
+                digests, moment, until, p_outcome_ms);
         END IF;
     END IF;
     item := 0;

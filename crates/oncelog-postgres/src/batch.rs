@@ -56,6 +56,8 @@ impl Keys {
                 }
             }
         }
+        // The order in which all batches take their locks.
+        unique.sort_unstable_by_key(|item| item.key);
         for _ in 0..ROUNDS_MAX {
             if unique.is_empty() {
                 break;

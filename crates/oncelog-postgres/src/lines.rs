@@ -9,6 +9,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
 
 use crate::dial::Dial;
+use crate::line::Line;
 use crate::pool::Pool;
 use crate::trouble;
 
@@ -17,20 +18,13 @@ use crate::trouble;
 /// A line that was lost is dialled anew by the next call that needs one. One whose answer somebody
 /// no longer waits for is given up.
 #[derive(Clone, Debug)]
-pub struct Lines(Arc<Shared>);
+pub struct Lines(Arc<Inner>);
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     dial: Dial,
     free: Arc<Semaphore>,
     idle: Mutex<Vec<Arc<Line>>>,
-}
-
-#[derive(Debug)]
-struct Line {
-    client: Client,
-    /// Statements by their text: some ten.
-    statements: tokio::sync::Mutex<Vec<(&'static str, Statement)>>,
 }
 
 /// A line in use. Given back when it is dropped.
@@ -38,7 +32,7 @@ struct Line {
 pub struct Taken {
     line: Arc<Line>,
     abandoned: bool,
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -47,11 +41,11 @@ impl Lines {
     #[must_use]
     pub fn new(dial: Dial, most: usize) -> Self {
         let free = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
-        Self(Arc::new(Shared { dial, free, idle: Mutex::default() }))
+        Self(Arc::new(Inner { dial, free, idle: Mutex::default() }))
     }
 }
 
-impl Shared {
+impl Inner {
     /// A line that nobody uses and that is not known to be lost.
     fn take_idle(&self) -> Option<Arc<Line>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,16 +58,13 @@ impl Pool for Lines {
     type Connection = Taken;
 
     async fn connection(&self) -> Result<Taken> {
-        let shared = self.0.clone();
-        let permit = shared.free.clone().acquire_owned().await.map_err(trouble::unreachable)?;
-        let line = match shared.take_idle() {
+        let inner = self.0.clone();
+        let permit = inner.free.clone().acquire_owned().await.map_err(trouble::unreachable)?;
+        let line = match inner.take_idle() {
             Some(line) => line,
-            None => {
-                let client = shared.dial.link().await?.client;
-                Arc::new(Line { client, statements: tokio::sync::Mutex::default() })
-            }
+            None => Arc::new(Line::new(inner.dial.link().await?.client)),
         };
-        Ok(Taken { line, abandoned: false, shared, _permit: permit })
+        Ok(Taken { line, abandoned: false, inner, _permit: permit })
     }
 
     async fn prepared(
@@ -81,13 +72,7 @@ impl Pool for Lines {
         text: &'static str,
         types: &[Type],
     ) -> std::result::Result<Option<Statement>, tokio_postgres::Error> {
-        let mut statements = connection.line.statements.lock().await;
-        if let Some((_, statement)) = statements.iter().find(|(known, _)| *known == text) {
-            return Ok(Some(statement.clone()));
-        }
-        let statement = connection.prepare_typed(text, types).await?;
-        statements.push((text, statement.clone()));
-        Ok(Some(statement))
+        connection.line.prepared(text, types).await.map(Some)
     }
 
     fn abandon(mut connection: Taken) {
@@ -106,7 +91,7 @@ impl Deref for Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         if !self.abandoned && !self.line.client.is_closed() {
-            let mut idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.push(self.line.clone());
         }
     }

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::ops::Deref;
-use std::sync::Arc;
 
 use oncelog::Result;
 use tokio_postgres::types::Type;
@@ -11,8 +10,7 @@ use tokio_postgres::{Client, Statement};
 /// Gives out connections to one database.
 ///
 /// [`Lines`](crate::Lines) is the one that comes with this crate, and with the feature `deadpool`
-/// its pools are some too. One client shared by all, `Arc<Client>`, is a pool of one connection,
-/// over which calls follow each other without waiting for answers. For another one:
+/// its pools are some too; [`Shared`](crate::Shared) is one client for all. For another one:
 ///
 /// ```
 /// # use std::future::Future;
@@ -77,17 +75,5 @@ pub trait Pool: Send + Sync + 'static {
     /// default it is merely dropped.
     fn abandon(connection: Self::Connection) {
         drop(connection);
-    }
-}
-
-/// One connection for all. Nothing connects it again once it is lost.
-impl Pool for Arc<Client> {
-    type Connection = Self;
-
-    async fn connection(&self) -> Result<Self> {
-        if self.is_closed() {
-            return Err(crate::unreachable("the connection is closed"));
-        }
-        Ok(self.clone())
     }
 }

@@ -19,7 +19,7 @@ use crate::pool::Pool;
 use crate::schema;
 use crate::server::Server;
 use crate::settings;
-use crate::trouble::strange;
+use crate::trouble::{self, strange};
 use crate::verbs::{self, Ask};
 
 /// The longest key that can be allowed, in bytes: an entry of an index takes no more than 2704.
@@ -164,10 +164,18 @@ impl<P: Pool> Builder<P> {
         let Self { pool, prepared, timeout, .. } = self;
         let server = Server { pool, prepared, timeout };
         let connection = server.connection().await?;
-        schema::check(&connection).await?;
         let limits = (self.key_bytes_max, self.outcome_bytes_max);
-        let profile = settings::profile(&connection, limits.0, limits.1).await?;
+        let looks = async {
+            schema::check(&connection).await?;
+            settings::profile(&connection, limits.0, limits.1).await
+        };
+        let looked = tokio::time::timeout(timeout, looks).await;
+        let Ok(profile) = looked else {
+            P::abandon(connection);
+            return Err(trouble::unreachable(format!("no answer within {timeout:?}")));
+        };
         drop(connection);
+        let profile = profile?;
         let listener = self.dial.map(Listener::new);
         Ok(Postgres(Arc::new(Database { server, listener, profile, ttl: self.ttl })))
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Response;
 use oncelog::backend::{Backend, Begin, Grant};
-use oncelog::{BeginOptions, Error, Meta, Record, Timestamp, Version};
+use oncelog::{BeginOptions, Error, Meta, Record, Status, Timestamp, Version};
 
 use crate::event::Event;
 use crate::key::IdempotencyKey;
@@ -139,7 +139,7 @@ impl<B: Backend + 'static> Claim<B> {
         match answer {
             Ok(Begin::Started(grant)) => self.started(grant),
             Ok(Begin::Completed(record)) => self.completed(&record),
-            Ok(Begin::InProgress(_)) => self.in_progress(),
+            Ok(Begin::InProgress(meta)) => self.in_progress(&meta),
             Ok(Begin::Mismatch(_)) => Begun::Refuse(Problem::Mismatch),
             Ok(Begin::Unknown(_)) => Begun::Refuse(Problem::Unknown),
             Ok(Begin::Exhausted(_)) => Begun::Refuse(Problem::Exhausted),
@@ -180,9 +180,13 @@ impl<B: Backend + 'static> Claim<B> {
         }
     }
 
-    fn in_progress(&mut self) -> Begun {
+    fn in_progress(&mut self, meta: &Meta) -> Begun {
         let conflict = Begun::Refuse(Problem::InProgress(self.policy.retry_after));
         let InProgressPolicy::Wait(length) = self.policy.in_progress else { return conflict };
+        // Given back for later, which is nobody's work: there is nothing to wait for.
+        if meta.status == Status::Released {
+            return conflict;
+        }
         #[expect(
             clippy::disallowed_methods,
             reason = "bounds how long a request waits over several calls; decides about no record"

@@ -156,7 +156,8 @@ impl<B> IdempotencyLayer<B> {
     ///
     /// Without it a key whose request is dropped stays in progress until its lease runs out.
     /// Handed over are requests whose key is begun or being begun, not those that wait for another
-    /// one or still send their body, and none whose handler has panicked.
+    /// one or still send their body, and none whose handler has panicked. `execute` is called by
+    /// whoever drops the request, also while a runtime ends; it must not panic.
     ///
     /// ```
     /// # use oncelog::{Policy, Store};

@@ -1,7 +1,7 @@
 //! Payments with axum: a charge is made once for each key, however often it is asked for.
 //!
-//! The answers look enough like those of Stripe that its SDKs can be pointed here. `GET /` is a page
-//! with a form that is sent twice.
+//! The answers look enough like those of Stripe that its SDKs can be pointed here. `GET /` is a
+//! page with a form that is sent twice.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +25,21 @@ struct Bank {
     work: Duration,
 }
 
+impl Bank {
+    /// Makes the effect, and answers its id.
+    ///
+    /// A process that was killed between the effect and the answer has left the effect behind; the
+    /// next attempt finds it by the same key, and does not repeat it.
+    async fn pay(&self, execution: &Execution, kind: &str) -> Result<String, oncelog::Error> {
+        tokio::time::sleep(self.work).await;
+        let id = format!("{kind}_{}", execution.token.as_u64());
+        Ok(match self.charges.check_and_set(execution.store_key, &id)? {
+            Check::New => id,
+            Check::Duplicate(made) => String::from_utf8_lossy(made.outcome()).into_owned(),
+        })
+    }
+}
+
 /// The service, over keys and charges in this store.
 ///
 /// # Errors
@@ -43,7 +58,8 @@ pub fn router(store: &Store, work: Duration, lease: Duration) -> Result<Router, 
         });
 
     Ok(Router::new()
-        .route("/v1/charges", post(charge).layer(idempotency))
+        .route("/v1/charges", post(charge).layer(idempotency.clone()))
+        .route("/api/counterparties", post(counterparty).layer(idempotency))
         .route("/v1/charges", get(count))
         .route("/", get(|| async { Html(include_str!("payments.html")) }))
         .with_state(bank))
@@ -71,13 +87,8 @@ async fn charge(
         let error = "{\"error\":{\"message\":\"amount is a whole number\"}}";
         return (StatusCode::BAD_REQUEST, json(error.to_owned())).into_response();
     };
-    tokio::time::sleep(bank.work).await;
-    // A process that was killed between the effect and the answer has left the charge behind; the
-    // next attempt finds it by the same key, and does not charge again.
-    let id = format!("ch_{}", execution.token.as_u64());
-    let id = match bank.charges.check_and_set(execution.store_key, &id) {
-        Ok(Check::New) => id,
-        Ok(Check::Duplicate(made)) => String::from_utf8_lossy(made.outcome()).into_owned(),
+    let id = match bank.pay(&execution, "ch").await {
+        Ok(id) => id,
         Err(error) => {
             let error = format!("{{\"error\":{{\"message\":\"{error}\"}}}}");
             return (StatusCode::SERVICE_UNAVAILABLE, json(error)).into_response();
@@ -93,6 +104,18 @@ async fn charge(
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
+}
+
+/// As SDKs that Stainless generates ask for it, in JSON. What is in it makes no difference here.
+async fn counterparty(
+    State(bank): State<Arc<Bank>>,
+    Extension(execution): Extension<Execution>,
+) -> Response {
+    match bank.pay(&execution, "cp").await {
+        Ok(id) => json(format!("{{\"id\":\"{id}\",\"object\":\"counterparty\"}}")).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, json(format!("{{\"error\":\"{error}\"}}")))
+            .into_response(),
+    }
 }
 
 /// How many charges were made.

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use plotters::coord::Shift;
 use plotters::prelude::{
-    BLACK, Color, DrawingArea, IntoDrawingArea, PathElement, RGBColor, Rectangle, SVGBackend, Text,
-    WHITE,
+    BLACK, Color, DrawingArea, FontStyle, IntoDrawingArea, PathElement, RGBColor, Rectangle,
+    SVGBackend, Text, WHITE,
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{IntoTextStyle, TextStyle};
@@ -73,7 +73,14 @@ pub fn draw(path: &Path, title: &str, groups: &[Group], caption: &str) -> Result
         draw_group(&area, group, top, right)?;
         top += below(group);
     }
+    let ranges = groups.iter().flat_map(|group| &group.bars);
+    let has_lines = ranges
+        .filter_map(|bar| bar.range)
+        .any(|(least, most)| least < most);
+    let explained = "; the lines over the bars reach from the slowest run to the fastest";
     for (at, line) in caption.lines().enumerate() {
+        let more = if at == 0 && has_lines { explained } else { "" };
+        let line = &format!("{line}{more}");
         let y = height - FOOT + 16 + 16 * at as i32;
         write(&area, line, (16, y), (11, GREY, HPos::Left))?;
     }
@@ -138,7 +145,13 @@ fn draw_group(area: &Area<'_>, group: &Group, top: i32, right: i32) -> Result<()
             [(NAME_WIDTH, y), (x(bar.value), y + BAR)],
             colour.filled(),
         ))?;
-        write(area, &bar.name, (right, middle), (13, BLACK, HPos::Right))?;
+        let style = match bar.name.starts_with("oncelog") {
+            true => FontStyle::Bold,
+            false => FontStyle::Normal,
+        };
+        let style: TextStyle<'_> = ("sans-serif", 13, style).into_text_style(area);
+        let style = style.pos(Pos::new(HPos::Right, VPos::Center));
+        area.draw(&Text::new(bar.name.as_str(), (right, middle), style))?;
         let mut text = short(bar.value);
         let mut end = x(bar.value);
         if let Some((least, most)) = bar.range.filter(|(least, most)| least < most) {

@@ -137,7 +137,7 @@ pub fn caption(rows: &[&Row]) -> String {
     ) {
         (Some(1), Some(1)) => "one run".to_owned(),
         (Some(least), Some(most)) if least == most => {
-            format!("medians of {most} runs, the line from the slowest to the fastest")
+            format!("medians of {most} runs")
         }
         (least, most) => format!(
             "medians of {} to {} runs",

@@ -17,10 +17,10 @@ use crate::tally::Tally;
 /// Durability `process`: an answered call is in the page cache, so it survives the process
 /// being killed, but not a loss of power. `synced`: the store's own level of that name, at which a
 /// call, single or batch, returns once its records, and what its answers rest on, are on the disk;
-/// calls that wait at the same time share a sync. A batch is one `check_and_set_many` or `get_many` with reused buffers; a
-/// single look-up is `contains`. A lease is a `begin` and the `complete` of its answer; in
-/// batches, a `begin_many` and a `complete_many`. With `FILTER` its negative filter is on, as
-/// which it is measured by a name of its own; a probe is a `peek`, which locks.
+/// calls that wait at the same time share a sync. A batch is one `check_and_set_many` or `get_many`
+/// with reused buffers; a single look-up is `contains`. A lease is a `begin` and the `complete` of
+/// its answer; in batches, a `begin_many` and a `complete_many`. With `FILTER` its negative filter
+/// is on, as which it is measured by a name of its own; a probe is a `peek`, which locks.
 #[derive(Debug)]
 pub struct Oncelog<const FILTER: bool> {
     store: Store,

@@ -75,8 +75,8 @@ impl Server {
         lines[from..].join(" | ")
     }
 
-    /// What it has in memory, with the processes that it started: their own pages added up, and what
-    /// they share once.
+    /// What it has in memory, with the processes that it started: their own pages added up, and
+    /// what they share once.
     pub fn memory(&self) -> Result<Memory> {
         let mut sum = machine::memory_of_process(self.child.id())?;
         for id in children(self.child.id())? {

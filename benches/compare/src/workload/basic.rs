@@ -24,7 +24,7 @@ pub fn new_keys<E: Engine<K, V>, K: Bytes, V: Bytes>(engine: &E, args: &Args) ->
     let all = 0..args.keys();
     on_threads(engine, args, Workload::New, all, |session, share| {
         let mut tally = Tally::<V>::default();
-        let mut items = blank(args, share.ahead());
+        let mut items = blank(args, share.ahead);
         let mut at = share.range.start;
         while at < share.range.end {
             let group = share.group(at);
@@ -60,8 +60,8 @@ pub fn duplicates<E: Engine<K, V>, K: Bytes, V: Bytes>(
     let shuffle = Shuffle::new(present.len(), args.seed);
     let all = 0..present.len();
     on_threads(engine, args, Workload::Dup, all, |session, share| {
-        let mut tally = tally_for::<V>(args, share.ahead());
-        let mut items = blank::<K, V>(args, share.ahead());
+        let mut tally = tally_for::<V>(args, share.ahead);
+        let mut items = blank::<K, V>(args, share.ahead);
         let mut at = share.range.start;
         while at < share.range.end {
             let group = share.group(at);
@@ -91,7 +91,7 @@ pub fn misses<E: Engine<K, V>, K: Bytes, V: Bytes>(
     let generator = Generator::new(args.seed, args.key_shape);
     let all = 0..present.len();
     on_threads(engine, args, Workload::Miss, all, |session, share| {
-        let mut keys = vec![K::zeros(args.key_shape.len()); share.ahead()];
+        let mut keys = vec![K::zeros(args.key_shape.len()); share.ahead];
         let mut known = 0;
         let mut at = share.range.start;
         while at < share.range.end {

@@ -48,7 +48,7 @@ pub fn growth<E: Engine<K, V>, K: Bytes, V: Bytes>(
             from..keys,
             |session, share| {
                 let mut tally = Tally::<V>::default();
-                let mut items: Vec<Item<K, V>> = blank(&args, share.ahead());
+                let mut items: Vec<Item<K, V>> = blank(&args, share.ahead);
                 let mut at = share.range.start;
                 while at < share.range.end {
                     let group = share.group(at);

@@ -22,8 +22,8 @@ pub fn hot<E: Engine<K, V>, K: Bytes, V: Bytes>(engine: &E, args: &Args) -> Resu
     let generator = Generator::new(args.seed, args.key_shape);
     let (all, recorded) = (0..args.keys(), AtomicU64::new(0));
     let done = on_threads(engine, args, Workload::Hot, all, |session, share| {
-        let mut tally = tally_for::<V>(args, share.ahead());
-        let mut items: Vec<Item<K, V>> = blank(args, share.ahead());
+        let mut tally = tally_for::<V>(args, share.ahead);
+        let mut items: Vec<Item<K, V>> = blank(args, share.ahead);
         let made = items.iter_mut().zip(&mut tally.expected);
         for (item, expected) in made {
             generator.item(INDEX_TIMES * args.keys(), item);

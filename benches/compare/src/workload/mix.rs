@@ -100,9 +100,9 @@ pub fn mix<E: Engine<K, V>, K: Bytes, V: Bytes>(
     let generator = Generator::new(args.seed, args.key_shape);
     on_threads(engine, args, workload, 0..args.keys(), |session, share| {
         let mut choice = Choice::new(args, workload, present, share);
-        let mut tally = tally_for::<V>(args, share.ahead());
-        let mut items: Vec<Item<K, V>> = blank(args, share.ahead());
-        let mut keys = vec![K::zeros(args.key_shape.len()); share.ahead()];
+        let mut tally = tally_for::<V>(args, share.ahead);
+        let mut items: Vec<Item<K, V>> = blank(args, share.ahead);
+        let mut keys = vec![K::zeros(args.key_shape.len()); share.ahead];
         let mut group = Group::default();
         let mut found = 0;
         let mut at = share.range.start;

@@ -38,6 +38,9 @@ const CLOCK_EVERY: usize = 64;
 /// the place of the next call's instructions among those that a processor looks at at once.
 const KEYS_AHEAD: usize = 256;
 
+/// The same where each call waits for the disk: the clock is looked at in between.
+const KEYS_AHEAD_SYNCED: usize = 8;
+
 /// The key indexes a store holds: one range for each thread that filled it.
 #[derive(Clone, Debug, Default)]
 pub struct Present(pub Vec<Range<u64>>);
@@ -93,6 +96,8 @@ struct Share {
     range: Range<u64>,
     /// Keys per call.
     batch: usize,
+    /// How many keys are made at a time.
+    ahead: usize,
     end: Instant,
     /// Keys since the last look at the clock.
     since: usize,
@@ -102,23 +107,14 @@ impl Share {
     /// The next keys that are made at once, from `at` on.
     #[inline(always)]
     fn group(&self, at: u64) -> Range<u64> {
-        at..self.range.end.min(at + self.ahead() as u64)
-    }
-
-    /// How many keys are made at a time.
-    fn ahead(&self) -> usize {
-        if self.batch == 1 {
-            KEYS_AHEAD
-        } else {
-            self.batch
-        }
+        at..self.range.end.min(at + self.ahead as u64)
     }
 
     /// Whether time is over, without asking the clock for every key.
     #[inline(always)]
     fn is_over(&mut self, keys: usize) -> bool {
         self.since += keys;
-        if self.since < CLOCK_EVERY {
+        if self.since < CLOCK_EVERY.min(self.ahead) {
             return false;
         }
         self.since = 0;
@@ -186,6 +182,11 @@ where
             thread: thread as usize,
             range,
             batch: args.batch(),
+            ahead: match (args.batch(), args.synced()) {
+                (1, false) => KEYS_AHEAD,
+                (1, true) => KEYS_AHEAD_SYNCED,
+                (batch, _) => batch,
+            },
             end: from + limit,
             since: 0,
         };

@@ -181,7 +181,7 @@ fn a_batch_is_one_transaction_of_the_server_and_one_of_known_keys_writes_nothing
     on_server(|server, database| async move {
         let orders = namespace(server, &database).await;
         let client = server.client(&database).await;
-        let keys: Vec<[u8; 4]> = (0..500_u32).map(u32::to_be_bytes).collect();
+        let keys: Vec<[u8; 4]> = (0..500_u32).map(u32::to_le_bytes).collect();
         let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
         let written = "SELECT last_value FROM oncelog.versions";
         let new = checks(&orders, &keys, CheckOptions::new()).await;

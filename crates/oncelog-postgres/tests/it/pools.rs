@@ -2,13 +2,12 @@
 
 use std::ops::Deref;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bb8_postgres::PostgresConnectionManager as Connecting;
 use oncelog::backend::{Backend, Begin};
 use oncelog::{BeginOptions, CheckOptions, Policy, Status};
-use oncelog_postgres::{Builder, Dial, Lines, Pool, refused, unreachable};
+use oncelog_postgres::{Builder, Dial, Lines, Pool, Shared, refused, unreachable};
 use tokio_postgres::{Client, NoTls};
 
 use crate::server::Server;
@@ -90,7 +89,7 @@ fn a_pool_of_another_crate_can_be_handed_in() {
 #[test]
 fn one_client_for_all_is_a_pool_too() {
     on_server(|server, database| async move {
-        let builder = Builder::new(Arc::new(server.client(&database).await));
+        let builder = Builder::new(Shared::new(server.client(&database).await));
         assert!(builder.migrate().await.unwrap());
         works(builder).await;
     });
@@ -124,9 +123,19 @@ fn a_pool_of_deadpool_can_be_handed_in() {
     });
 }
 
+/// Ends with the test.
+struct Bouncer(Child, #[expect(dead_code, reason = "removed with it")] tempfile::TempDir);
+
+impl Drop for Bouncer {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 /// PgBouncer before the server, which hands sessions out by transaction; `None` where it is not
 /// installed.
-fn bouncer(server: &Server) -> Option<(Child, u16, tempfile::TempDir)> {
+fn bouncer(server: &Server) -> Option<(Bouncer, u16)> {
     let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"]
         .into_iter()
         .find(|path| std::path::Path::new(path).exists())?;
@@ -148,13 +157,13 @@ fn bouncer(server: &Server) -> Option<(Child, u16, tempfile::TempDir)> {
     if Command::new("id").arg("-u").output().unwrap().stdout.trim_ascii() == b"0" {
         command.args(["-u", "nobody"]);
     }
-    Some((command.spawn().unwrap(), port, folder))
+    Some((Bouncer(command.spawn().unwrap(), folder), port))
 }
 
 #[test]
 fn sessions_may_be_handed_out_by_transaction_without_prepared_statements() {
     on_server(|server, database| async move {
-        let Some((mut bouncer, port, _folder)) = bouncer(server) else {
+        let Some((_bouncer, port)) = bouncer(server) else {
             eprintln!("left out: PgBouncer is not installed (Debian package: pgbouncer)");
             return;
         };
@@ -170,7 +179,5 @@ fn sessions_may_be_handed_out_by_transaction_without_prepared_statements() {
         tokio::time::timeout(Duration::from_secs(20), up).await.unwrap();
         let lines = Lines::new(through, 8);
         works(Builder::new(lines).prepared(false).listening(direct)).await;
-        bouncer.kill().unwrap();
-        bouncer.wait().unwrap();
     });
 }

@@ -213,7 +213,7 @@ impl Server {
                 }
             }
         };
-        tokio::time::timeout(STARTED_WITHIN, started).await.expect("the server starts again");
+        tokio::time::timeout(STARTED_WITHIN, started).await.unwrap();
     }
 }
 

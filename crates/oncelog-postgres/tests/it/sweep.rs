@@ -29,17 +29,22 @@ fn a_sweep_removes_so_many_expired_records_and_nothing_that_lives() {
             Policy { retention: Some(Duration::from_secs(86_400).into()), ..Policy::default() };
         let orders = opened.namespace("orders", day).await.unwrap();
         let client = server.client(&database).await;
-        let keys: Vec<Vec<u8>> = (0..250_u32).map(|n| n.to_be_bytes().to_vec()).collect();
+        let keys: Vec<Vec<u8>> = (0..250_u32).map(|n| n.to_le_bytes().to_vec()).collect();
         let items: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], &b"x"[..])).collect();
         for check in orders.check_and_set_many(&items, CheckOptions::new()).await.unwrap() {
             assert!(check.unwrap().is_new());
+        }
+        // Some of these end in the same minute as now.
+        for seconds in 5..65 {
+            let soon = CheckOptions::new().retention(Duration::from_secs(seconds));
+            let _ = orders.check_and_set(&seconds.to_le_bytes(), b"", soon).await.unwrap();
         }
         assert_eq!(opened.sweep(1000).await.unwrap(), 0);
         expire(&client).await;
         let never = CheckOptions::new().retention(Ttl::Never);
         let _ = orders.check_and_set(b"for ever", b"", never).await.unwrap();
         let _ = orders.begin(b"held", BeginOptions::new()).await.unwrap();
-        for swept in [100, 100, 50, 0] {
+        for swept in [100, 100, 100, 10, 0] {
             assert_eq!(opened.sweep(100).await.unwrap(), swept);
         }
         assert_eq!(rows(&client).await, 2);

@@ -253,7 +253,7 @@ fn limits_and_policies_that_cannot_be_kept_are_refused() {
         let mut state = 1_u64;
         let key: Vec<u8> = std::iter::repeat_with(|| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            state.to_be_bytes()[0]
+            state.to_le_bytes()[7]
         })
         .take(2048)
         .collect();

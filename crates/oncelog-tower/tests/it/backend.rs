@@ -80,6 +80,7 @@ macro_rules! bumpy {
 }
 
 bumpy! {
+    now() -> Timestamp;
     check_and_set(key: &[u8], outcome: &[u8], options: CheckOptions) -> Check;
     check_and_set_many(items: &[(&[u8], &[u8])], options: CheckOptions) -> Vec<Result<Check>>;
     begin(key: &[u8], options: BeginOptions) -> Begin;

@@ -14,7 +14,8 @@ use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinSet;
 use tower::{Layer, Service, ServiceExt};
 
-use crate::setup::{Calls, In, Place, post, run, send, shop};
+use crate::answers::store_key;
+use crate::setup::{Calls, In, Place, answering, post, run, send, shop};
 
 const WAIT: InProgressPolicy = InProgressPolicy::Wait(Duration::from_secs(20));
 
@@ -39,15 +40,33 @@ fn slow(
 fn of_two_requests_at_once_one_is_handled() {
     run(async {
         for round in 0..50 {
-            let (place, calls) = (Place::new(), Calls::default());
-            let service = place.layer().layer(slow(&calls));
+            let (place, calls, refused) = (Place::new(), Calls::default(), Calls::default());
+            // Done when the other one is refused, or handled as well.
+            let (called, others) = (calls.clone(), refused.clone());
+            let handler = tower::service_fn(move |_: Request<In>| {
+                let (called, others) = (called.clone(), others.clone());
+                async move {
+                    called.add();
+                    while called.get() + others.get() < 2 {
+                        tokio::task::yield_now().await;
+                    }
+                    let response = Response::builder().status(201).body(Full::<Bytes>::default());
+                    Ok::<_, Infallible>(response.unwrap())
+                }
+            });
+            let service = place.layer().layer(handler);
             let barrier = Arc::new(Barrier::new(2));
             let mut tasks = JoinSet::new();
             for _ in 0..2 {
                 let (service, barrier) = (service.clone(), barrier.clone());
+                let refused = refused.clone();
                 tasks.spawn(async move {
                     barrier.wait().await;
-                    send(&service, post("k", "1")).await
+                    let answer = send(&service, post("k", "1")).await;
+                    if answer.status == 409 {
+                        refused.add();
+                    }
+                    answer
                 });
             }
             let mut statuses: Vec<_> = tasks.join_all().await.iter().map(|a| a.status).collect();
@@ -136,6 +155,24 @@ fn one_who_waits_too_long_is_answered_409() {
         let second = tokio::time::timeout(Duration::from_secs(10), send(&service, post("k", "")));
         assert_eq!(second.await.unwrap().problem(), Some("in-progress"));
         first.abort();
+    });
+}
+
+#[test]
+fn a_key_that_was_given_back_for_later_is_not_waited_for() {
+    run(async {
+        let (place, calls) = (Place::new(), Calls::default());
+        let service =
+            place.layer().policy(RoutePolicy::new().in_progress(WAIT)).layer(shop(&calls));
+        let first = place.layer().layer(answering(500, &calls));
+        send(&first, post("k", "")).await;
+        let options = oncelog::BeginOptions::new();
+        let begun = place.keys.begin_with(store_key("k"), options).unwrap();
+        let oncelog::Begin::Started(mut lease) = begun else { panic!("{begun:?}") };
+        lease.release(Some(Duration::from_secs(60))).unwrap();
+        assert_eq!(send(&service, post("k", "")).await.problem(), Some("in-progress"));
+        place.clock.advance(Duration::from_secs(60));
+        assert_eq!(send(&service, post("k", "")).await.status, 201);
     });
 }
 

@@ -18,12 +18,13 @@ use crate::backend::Bumpy;
 use crate::bodies::Pieces;
 use crate::setup::{Calls, Place, pause, poll_once, post, run, send};
 
+type Asked = Request<RequestBody<Pieces>>;
+
 /// A handler that waits before and after its effect.
 fn handler(
     status: u16,
     effects: &Calls,
-) -> impl Service<Request<RequestBody<Pieces>>, Response = Response<Pieces>, Error = Infallible> + Clone
-{
+) -> impl Service<Asked, Response = Response<Pieces>, Error = Infallible> + Clone {
     let effects = effects.clone();
     tower::service_fn(move |_| {
         let effects = effects.clone();

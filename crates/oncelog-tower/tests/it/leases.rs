@@ -1,5 +1,4 @@
-//! Leases while a handler works: renewed by a timer or by the store, lost, and finished without
-//! the client.
+//! Leases while a handler works: renewed, lost, and finished when the client has gone.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;

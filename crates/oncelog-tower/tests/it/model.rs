@@ -1,5 +1,6 @@
-//! The service against a model of the draft's rules: what each request in a history must be
-//! answered, and how often handlers are called.
+//! The service against a model of the draft's rules.
+//!
+//! The model says what each request of a history must be answered, and whether it is handled.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! Serves `oncelog_http::webhook`: `webhook FOLDER`, with the address in `ADDRESS` and the key in `SECRET`.
+//! Serves `oncelog_http::webhook`: `webhook FOLDER`, with the key of the signatures in `SECRET`.
 
 #[tokio::main]
 async fn main() -> Result<(), oncelog_http::Trouble> {
