@@ -16,6 +16,7 @@ steps=(
     "models|orders of steps of threads, by scripts/models.sh"
     "examples|every program in examples/"
     "broker|a consumer of NATS that is killed in the middle, by examples/nats/run.sh"
+    "http|services of examples/http: their tests, and clients of others by scripts/http.sh"
     "docs|cargo doc without warnings"
     "fuzz|each fuzz target for two seconds, by scripts/fuzz.sh"
     "compare|cargo check of benches/compare/"
@@ -27,6 +28,8 @@ dependencies_max=16
 
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
 export PATH="$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin:/usr/sbin"
+# Debian keeps the server's programs off the path.
+for folder in /usr/lib/postgresql/*/bin; do export PATH="$PATH:$folder"; done
 target="${CARGO_TARGET_DIR:-$root/target}"
 case "$target" in /*) ;; *) target="$root/$target" ;; esac
 export CARGO_TARGET_DIR="$target"
@@ -68,7 +71,11 @@ debian_tools=(
     "pkg-config|pkg-config|build scripts of crates|required"
     "gawk|gawk|scripts that read reports|optional"
     "nats-server|nats-server|runs of the consumer of NATS|optional"
+    "redis-server|redis-server|tests of crates/oncelog-redis|optional"
     "strace|strace|checks that watch system calls|optional"
+    "initdb|postgresql|tests over PostgreSQL|optional"
+    "pgbouncer|pgbouncer|a test of oncelog-postgres through it|optional"
+    "faketime|faketime|tests of clients whose clock is wrong|optional"
 )
 
 as_root() {
@@ -144,7 +151,7 @@ step_tools() {
 # Fetches once; with no network, what is in the local cache has to do.
 step_fetch() {
     local folder
-    for folder in . fuzz benches/compare examples/nats; do
+    for folder in . fuzz benches/compare examples/nats examples/http; do
         [ -f "$folder/Cargo.toml" ] || continue
         # shellcheck disable=SC2046 # no word at all where there is no lock file
         cargo fetch --quiet --manifest-path "$folder/Cargo.toml" $(locked "$folder") \
@@ -155,7 +162,7 @@ step_fetch() {
 step_format() {
     local folder
     cargo fmt --all --check
-    for folder in benches/compare fuzz examples/{kafka,ledger,nats,rabbitmq}; do
+    for folder in benches/compare fuzz examples/{http,kafka,ledger,nats,rabbitmq}; do
         if [ -f "$folder/Cargo.toml" ]; then
             cargo fmt --manifest-path "$folder/Cargo.toml" --check
         else
@@ -214,6 +221,13 @@ step_broker() {
         return 0
     fi
     timeout --kill-after=30 1500 bash examples/nats/run.sh
+}
+
+# Load is measured by hand, on a machine that does nothing else.
+step_http() {
+    CARGO_TARGET_DIR="$target/http" cargo test --release --locked \
+        --manifest-path examples/http/Cargo.toml
+    timeout --kill-after=30 900 bash scripts/http.sh sdk browser
 }
 
 step_docs() {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::sys::sync::atomic::{AtomicU64, Ordering};
 
-use crate::record::{Receive, Record, RecordMeta, RecordRef};
+use crate::record::{Brief, Receive, Record, RecordMeta, RecordRef};
 use crate::sys::words::{bytes_of, words_for};
 use crate::time::Timestamp;
 use crate::version::Version;
@@ -61,9 +61,13 @@ pub(crate) struct Checked;
 impl Receive for Checked {
     type Answer = Check;
 
-    #[inline(always)]
     fn record(&mut self, meta: RecordMeta, len: usize, words: &[AtomicU64]) -> Check {
         Check::Duplicate(Record::from_words(meta, len, words))
+    }
+
+    #[inline(always)]
+    fn brief(&mut self, brief: Brief) -> Check {
+        Check::Duplicate(Record::from_brief(brief))
     }
 
     fn nothing(&mut self) -> Check {
@@ -106,7 +110,7 @@ struct Item {
 #[derive(Default)]
 struct Found {
     items: Vec<Item>,
-    /// Outcomes, each padded to whole words.
+    /// Outcomes, each padded to whole words; there may be more words between them.
     words: Vec<u64>,
 }
 
@@ -130,12 +134,20 @@ impl Found {
 impl Receive for Found {
     type Answer = ();
 
-    #[inline(always)]
     fn record(&mut self, meta: RecordMeta, len: usize, words: &[AtomicU64]) {
         let start = self.words.len();
         let words = words.get(..words_for(len)).unwrap_or_default();
         self.words.extend(words.iter().map(|word| word.load(Ordering::Relaxed)));
         self.items.push(Item { meta, start, len });
+    }
+
+    #[inline(always)]
+    fn brief(&mut self, brief: Brief) {
+        let Brief { life, outcome_len: len, outcome } = brief;
+        let start = self.words.len();
+        // All of them, needed or not, is faster than asking how many.
+        self.words.extend_from_slice(&outcome);
+        self.items.push(Item { meta: RecordMeta::unleased(life), start, len });
     }
 
     #[inline]

@@ -18,8 +18,14 @@ pub mod testing {}
 #[doc = include_str!("../docs/recipes.md")]
 pub mod recipes {}
 
+#[doc = include_str!("../docs/http.md")]
+pub mod http {}
+
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
 
 #[doc = include_str!("../docs/benchmarks.md")]
 pub mod benchmarks {}
+
+#[doc = include_str!("../docs/backends.md")]
+pub mod backends {}

@@ -179,6 +179,15 @@ pub enum Error {
         /// What is missing, older, newer or strange, and what to do.
         reason: String,
     },
+    /// A server gave the call up, because of another transaction or because its time was over.
+    /// Nothing was changed. A transaction of the caller's that the call was made in is over too: it
+    /// has to be rolled back, and can be repeated as a whole.
+    Aborted {
+        /// Which backend.
+        backend: &'static str,
+        /// What the server said.
+        reason: String,
+    },
     /// An earlier write or sync failed; the store takes no more writes until it is reopened.
     Poisoned {
         /// The failure that caused it.
@@ -196,7 +205,8 @@ impl Error {
             Self::Full { .. }
             | Self::AlreadyOpen { .. }
             | Self::InProgress { .. }
-            | Self::Unreachable { .. } => true,
+            | Self::Unreachable { .. }
+            | Self::Aborted { .. } => true,
             Self::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
             }
@@ -345,6 +355,12 @@ impl Error {
                 f,
                 "{backend} does not allow it ({reason}); nothing was changed; check the user, the \
                  password and the rights"
+            ),
+            Self::Aborted { backend, reason } => write!(
+                f,
+                "{backend} has given the call up ({reason}); nothing was changed, and it can be \
+                 repeated; a transaction that it was made in has to be rolled back and repeated as \
+                 a whole"
             ),
             Self::Unprepared { backend, reason } => {
                 write!(f, "{backend} is not set up for this version of oncelog: {reason}")

@@ -82,6 +82,12 @@ impl Namespace {
         Ok(Self { store: self.store.with_durability(durability)?, ..self.clone() })
     }
 
+    /// The same keys, under another policy.
+    #[cfg(feature = "backend")]
+    pub(crate) fn under(&self, policy: Policy) -> Self {
+        Self { policy, ..self.clone() }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {

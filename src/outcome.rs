@@ -2,12 +2,13 @@
 
 use crate::sys::sync::atomic::{AtomicU64, Ordering};
 
+use crate::sys::copy;
 use crate::sys::words::{WORD, bytes_of, word_at, words_for};
 
 /// Words that an outcome is held in without an allocation of its own.
-const INLINE_WORDS: usize = 6;
+pub(crate) const INLINE_WORDS: usize = copy::WORDS;
 /// So many bytes are read where an outcome begins, however few it has.
-pub(crate) const INLINE_BYTES: u64 = (INLINE_WORDS * WORD) as u64;
+pub(crate) const INLINE_BYTES: usize = INLINE_WORDS * WORD;
 
 /// An outcome's bytes, in place where they are few: up to 48.
 #[derive(Clone)]
@@ -24,40 +25,65 @@ enum Words {
 
 impl Outcome {
     /// The first `len` bytes of `words`, of which there are enough, and perhaps more.
-    #[inline(always)]
     pub(crate) fn from_words(len: usize, words: &[AtomicU64]) -> Self {
-        if len <= INLINE_WORDS * WORD
-            && let Some(words) = words.first_chunk::<INLINE_WORDS>()
-        {
-            // All of them, needed or not, is faster than asking how many.
-            let inline = words.each_ref().map(|word| word.load(Ordering::Relaxed));
-            return Self { len, words: Words::Inline(inline) };
+        match words.first_chunk() {
+            Some(words) if len <= INLINE_BYTES => Self::from_short(len, copy::load(words)),
+            _ => Self { len, words: Words::Heap(boxed(words.get(..words_for(len)))) },
         }
-        Self { len, words: Words::Heap(boxed(words.get(..words_for(len)).unwrap_or_default())) }
+    }
+
+    /// The first `len` bytes of `words`, of which there are enough.
+    #[inline(always)]
+    pub(crate) fn from_short(len: usize, words: [u64; INLINE_WORDS]) -> Self {
+        Self { len, words: Words::Inline(words) }
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        let words = |index: usize| word_at(bytes, index).to_le();
         let len = bytes.len();
-        if len <= INLINE_WORDS * WORD {
-            return Self { len, words: Words::Inline(std::array::from_fn(words)) };
+        let mut padded = [0; INLINE_BYTES];
+        if let Some(front) = padded.get_mut(..len) {
+            front.copy_from_slice(bytes);
+            let mut words = [0; INLINE_WORDS];
+            for (word, chunk) in words.iter_mut().zip(padded.as_chunks::<WORD>().0) {
+                *word = u64::from_ne_bytes(*chunk);
+            }
+            return Self { len, words: Words::Inline(words) };
         }
-        Self { len, words: Words::Heap((0..words_for(len)).map(words).collect()) }
+        let words = (0..words_for(len)).map(|index| word_at(bytes, index).to_le());
+        Self { len, words: Words::Heap(words.collect()) }
     }
 
     #[inline]
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        let words: &[u64] = match &self.words {
-            Words::Inline(words) => words,
-            Words::Heap(words) => words,
-        };
-        bytes_of(words).get(..self.len).unwrap_or_default()
+        // Each by itself: for the first, a length that is known to be short needs no other check.
+        match &self.words {
+            Words::Inline(words) => bytes_of(words).get(..self.len).unwrap_or_else(nothing),
+            Words::Heap(words) => bytes_of(words).get(..self.len).unwrap_or_else(nothing),
+        }
+    }
+
+    /// The same bytes, which [`as_bytes`](Outcome::as_bytes) shows no more of.
+    pub(crate) fn hidden(self) -> Self {
+        Self { len: 0, ..self }
+    }
+
+    /// What is [hidden](Outcome::hidden), and more.
+    pub(crate) fn behind(&self) -> &[u8] {
+        match &self.words {
+            Words::Inline(words) => bytes_of(words),
+            Words::Heap(words) => bytes_of(words),
+        }
     }
 }
 
 #[cold]
-fn boxed(words: &[AtomicU64]) -> Box<[u64]> {
-    words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+fn nothing<'a>() -> &'a [u8] {
+    &[]
+}
+
+#[cold]
+fn boxed(words: Option<&[AtomicU64]>) -> Box<[u64]> {
+    words.unwrap_or_default().iter().map(|word| word.load(Ordering::Relaxed)).collect()
 }
 
 #[cfg(test)]

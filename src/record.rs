@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::fingerprint::{FINGERPRINT_BYTES, Fingerprint};
 use crate::meta::{Meta, Status};
-use crate::outcome::Outcome;
+use crate::outcome::{INLINE_WORDS, Outcome};
 use crate::sys::words;
 use crate::time::Timestamp;
 use crate::version::Version;
@@ -25,7 +25,31 @@ pub(crate) struct RecordMeta {
     pub(crate) gone: bool,
 }
 
+/// When a record was written, by the order of versions and by the clock, and until when it counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    pub(crate) version: Version,
+    pub(crate) created: Timestamp,
+    pub(crate) expires: Timestamp,
+}
+
 impl RecordMeta {
+    /// Of a key recorded without a lease.
+    #[inline(always)]
+    pub(crate) fn unleased(life: Life) -> Self {
+        let Life { version, created, expires } = life;
+        Self {
+            version,
+            created,
+            expires,
+            first_seen: created,
+            attempts: 0,
+            failed: false,
+            has_fingerprint: false,
+            gone: false,
+        }
+    }
+
     #[cfg(feature = "backend")]
     fn of(meta: &Meta) -> Self {
         Self {
@@ -122,12 +146,24 @@ impl OutcomeGone {
     }
 }
 
+/// A copy of the record of a key without a lease, with an outcome of as many words as a record
+/// holds in itself: plain numbers, kept in registers until it is clear whether they count.
+#[derive(Clone, Copy)]
+pub(crate) struct Brief {
+    pub(crate) life: Life,
+    pub(crate) outcome_len: usize,
+    pub(crate) outcome: [u64; INLINE_WORDS],
+}
+
 /// Makes an answer of what a lookup found, while the engine still holds the record in place.
 pub(crate) trait Receive {
     type Answer;
 
     /// For a record whose outcome is the first `len` bytes of `words`; more words may follow.
     fn record(&mut self, meta: RecordMeta, len: usize, words: &[AtomicU64]) -> Self::Answer;
+
+    /// For a record that was copied out already.
+    fn brief(&mut self, brief: Brief) -> Self::Answer;
 
     /// For a key without one.
     fn nothing(&mut self) -> Self::Answer;
@@ -146,13 +182,26 @@ pub struct Record {
 }
 
 impl Record {
-    #[inline(always)]
     pub(crate) fn from_words(meta: RecordMeta, len: usize, words: &[AtomicU64]) -> Self {
-        Self { meta, outcome: Outcome::from_words(len, words) }
+        Self::of(meta, Outcome::from_words(len, words))
+    }
+
+    #[inline(always)]
+    pub(crate) fn from_brief(brief: Brief) -> Self {
+        let Brief { life, outcome_len, outcome } = brief;
+        Self {
+            meta: RecordMeta::unleased(life),
+            outcome: Outcome::from_short(outcome_len, outcome),
+        }
     }
 
     pub(crate) fn new(meta: RecordMeta, outcome: &[u8]) -> Self {
-        Self { meta, outcome: Outcome::from_bytes(outcome) }
+        Self::of(meta, Outcome::from_bytes(outcome))
+    }
+
+    /// Of an outcome, or of what stands for one that is gone and is not shown as such.
+    fn of(meta: RecordMeta, outcome: Outcome) -> Self {
+        Self { meta, outcome: if meta.gone { outcome.hidden() } else { outcome } }
     }
 
     /// A record that another engine keeps, for its [`Backend`](crate::backend::Backend): what is
@@ -177,7 +226,7 @@ impl Record {
     /// [gone](Record::outcome_gone).
     #[must_use]
     pub fn outcome(&self) -> &[u8] {
-        if self.meta.gone { &[] } else { self.outcome.as_bytes() }
+        self.outcome.as_bytes()
     }
 
     /// What is known of the outcome if it is not replayed: its
@@ -185,7 +234,7 @@ impl Record {
     /// [longer](crate::LongOutcomePolicy) than the store takes; `None` while it is there.
     #[must_use]
     pub fn outcome_gone(&self) -> Option<OutcomeGone> {
-        if self.meta.gone { OutcomeGone::decode(self.outcome.as_bytes()) } else { None }
+        if self.meta.gone { OutcomeGone::decode(self.outcome.behind()) } else { None }
     }
 
     /// The record's place in the order of its key's records.
@@ -233,9 +282,13 @@ pub(crate) struct Own;
 impl Receive for Own {
     type Answer = Option<Record>;
 
-    #[inline(always)]
     fn record(&mut self, meta: RecordMeta, len: usize, words: &[AtomicU64]) -> Option<Record> {
         Some(Record::from_words(meta, len, words))
+    }
+
+    #[inline(always)]
+    fn brief(&mut self, brief: Brief) -> Option<Record> {
+        Some(Record::from_brief(brief))
     }
 
     fn nothing(&mut self) -> Option<Record> {
@@ -251,8 +304,12 @@ pub(crate) struct Ignore;
 impl Receive for Ignore {
     type Answer = bool;
 
-    #[inline(always)]
     fn record(&mut self, _meta: RecordMeta, _len: usize, _words: &[AtomicU64]) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn brief(&mut self, _brief: Brief) -> bool {
         true
     }
 

@@ -64,6 +64,10 @@ pub enum RunError<E> {
     Unknown(Meta),
     /// The key's attempts are used up.
     Exhausted(Meta),
+    /// The key was released for later, and cannot be begun before its
+    /// [deadline](Meta::deadline). Only runs over a [`backend`](crate::docs::backends) answer so;
+    /// those of a store wait for it.
+    Later(Meta),
 }
 
 impl<E> From<Error> for RunError<E> {
@@ -88,6 +92,11 @@ impl<E: fmt::Display> fmt::Display for RunError<E> {
                 f,
                 "all {} attempts at the key ended without an outcome; resolve or remove it",
                 meta.attempts
+            ),
+            Self::Later(meta) => write!(
+                f,
+                "the key was released for later; it can be begun from {} ms after the epoch on",
+                meta.deadline.unwrap_or_default().as_millis()
             ),
         }
     }

@@ -170,6 +170,9 @@ pub struct RecoveryReport {
     pub damaged: u64,
     /// Runs that were missing or damaged and were made again from their segments.
     pub runs_rebuilt: u64,
+    /// Removals written again that a power loss had taken, although later records of their keys
+    /// were left: without them, what was removed would be known again once those have ended.
+    pub removals_renewed: u64,
     /// Segments dropped at once because their time had passed.
     pub expired: u64,
     /// By the clock, how long ago the store's time was last written down, in milliseconds: with

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::maintainer::Maintainer;
 use crate::options::CheckOptions;
-use crate::record::{Ignore, Own, Record};
+use crate::record::{Ignore, Own, Receive, Record};
 use crate::stats::{Maintained, RecoveryReport, Stats};
 use crate::ticket::Ticket;
 use crate::time::Ttl;
@@ -218,8 +218,7 @@ impl Store {
     /// As [`Store::get`].
     #[inline]
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let key = key.as_ref();
-        self.settled(key, self.engine().get(key, &mut Ignore))
+        self.look_up(key.as_ref(), Ignore)
     }
 
     /// The key's record, if it is known; one that is in progress has none yet, see
@@ -231,8 +230,21 @@ impl Store {
     /// [`Closed`](crate::Error::Closed).
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record>> {
-        let key = key.as_ref();
-        self.settled(key, self.engine().get(key, &mut Own))
+        self.look_up(key.as_ref(), Own)
+    }
+
+    #[inline]
+    fn look_up<R: Receive>(&self, key: &[u8], mut receive: R) -> Result<R::Answer> {
+        if self.durability.is_synced() {
+            return self.look_up_settled(key, receive);
+        }
+        self.engine().get(key, &mut receive)
+    }
+
+    /// Apart, as [`check_settled`](Store::check_settled).
+    #[inline(never)]
+    fn look_up_settled<R: Receive>(&self, key: &[u8], mut receive: R) -> Result<R::Answer> {
+        self.settled(key, self.engine().get(key, &mut receive))
     }
 
     /// Looks up many keys, fetching memory for many at once. `lookups` is cleared first.

@@ -59,6 +59,7 @@ macro_rules! boxed {
 }
 
 boxed! {
+    now() -> Timestamp;
     check_and_set(key: &'a [u8], outcome: &'a [u8], options: CheckOptions) -> Check;
     check_and_set_many(items: &'a [(&'a [u8], &'a [u8])], options: CheckOptions)
         -> Vec<Result<Check>>;
@@ -77,6 +78,10 @@ boxed! {
 impl Backend for AnyBackend {
     fn profile(&self) -> Profile {
         self.0.profile()
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        self.0.now().await
     }
 
     async fn check_and_set(

@@ -32,6 +32,13 @@ pub trait Backend: Send + Sync {
     /// What this backend may differ in from others.
     fn profile(&self) -> Profile;
 
+    /// The time by the [clock](Profile::clocked) that decides about ends: what deadlines and
+    /// expiries are counted in. How far off one is, no other clock can tell.
+    ///
+    /// # Errors
+    /// Trouble.
+    fn now(&self) -> impl Future<Output = Result<Timestamp>> + Send;
+
     /// Records the key with its outcome if it is not known, and answers what is recorded if it is.
     ///
     /// # Errors
@@ -155,6 +162,7 @@ pub trait Backend: Send + Sync {
     /// at most for `timeout`. Answers its state then, which is
     /// [in progress](crate::Status::InProgress) still if time ran out.
     ///
+    /// A key that was released for later is nobody's work, so it is answered at once, as released.
     /// Woken by completion, failure, release and removal, from whichever process they come, and by
     /// the end of the lease; backends may notice late, by up to a second.
     ///

@@ -105,6 +105,10 @@ impl Backend for Namespace {
         }
     }
 
+    async fn now(&self) -> Result<Timestamp> {
+        Ok(Self::now(self))
+    }
+
     async fn check_and_set(
         &self,
         key: &[u8],

@@ -11,11 +11,19 @@ mod answers;
 mod any;
 mod contract;
 mod embedded;
+mod lease;
 mod profile;
+mod run;
+#[cfg(feature = "test-util")]
+pub mod suite;
 mod terms;
+mod tiered;
 
 pub use answers::{Begin, Grant};
 pub use any::AnyBackend;
 pub use contract::Backend;
+pub use lease::Lease;
 pub use profile::{Clocked, Fenced, Profile, Survives};
+pub use run::{Run, run};
 pub use terms::{BeginTerms, CheckTerms};
+pub use tiered::{Tiered, TieredStats};

@@ -23,7 +23,7 @@ sync::thread_local! {
 }
 
 /// A number that spreads threads over lanes.
-#[inline]
+#[inline(always)]
 pub(crate) fn lane_of_thread() -> usize {
     let lane = LANE.with(Cell::get);
     if lane == usize::MAX { assign_lane() } else { lane }

@@ -42,14 +42,34 @@ impl Engine {
         self.config.limits.check_key(key)?;
         self.config.limits.check_outcome(outcome)?;
         let hash = self.hasher.hash(key);
-        let search = self.index.search(hash);
-        if let Some(search) = &search
-            && let Some(answer) = self.replay(search, key, || self.clock.now(), receive)
+        let look = self.index.look(hash);
+        let matches = look.matches();
+        if matches == 0 {
+            let search = Search::without_match(&look, &self.index, hash);
+            return self.decide_alone(search, hash, (key, outcome), lifetime, receive);
+        }
+        // Read while the line is awaited. Behind the record it would stand between that and the
+        // next call's line, which a processor loads ahead only if it is not too far away.
+        let now = self.clock.now();
+        if let Some(location) = look.location(matches)
+            && let Some(brief) = self.brief(look.sight, location, key, now)
         {
             self.counters().duplicate.fetch_add(1, Ordering::Relaxed);
-            return Ok(answer);
+            return Ok(receive.brief(brief));
         }
-        self.decide_alone(search, hash, (key, outcome), lifetime, receive)
+        self.decide_again(hash, (key, outcome), lifetime, receive)
+    }
+
+    /// Decides on a key that may be known, but not from a look at one slot and a compact header.
+    #[inline(never)]
+    fn decide_again<R: Receive>(
+        &self,
+        hash: KeyHash,
+        item: (&[u8], &[u8]),
+        lifetime: u64,
+        receive: &mut R,
+    ) -> Result<R::Answer> {
+        self.decide_alone(self.index.search(hash), hash, item, lifetime, receive)
     }
 
     #[inline(never)]
@@ -93,7 +113,7 @@ impl Engine {
         receive: &mut R,
     ) -> Result<Decided<R::Answer>> {
         if let Some(search) = &search
-            && let Some(answer) = self.replay_wide(search, key, now, receive)
+            && let Some(answer) = self.replay(search, key, now, receive)
         {
             return Ok(Decided { answer, new: false });
         }
@@ -178,10 +198,9 @@ impl Engine {
                 self.config.limits.check_outcome(outcome)?;
                 let search = self.renewed(search, hash);
                 let (item, receive) = ((key, outcome), answers.receiver());
-                let replayed =
-                    search.as_ref().and_then(|search| self.replay(search, key, || now, receive));
-                if replayed.is_none() {
-                    self.decide(search, hash, item, now, lifetime, receive)?;
+                match search.as_ref().and_then(|found| self.brief_found(found, key, now)) {
+                    Some(brief) => receive.brief(brief),
+                    None => self.decide(search, hash, item, now, lifetime, receive)?.answer,
                 }
             }
         }
@@ -199,7 +218,7 @@ impl Engine {
                 let key = key.as_ref();
                 self.config.limits.check_key(key)?;
                 let search = self.renewed(search, hash);
-                self.get_hashed(search.as_ref(), hash, key, || now, lookups.receiver())?;
+                self.get_hashed(search, hash, key, now, lookups.receiver())?;
             }
         }
         Ok(())

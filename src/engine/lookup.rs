@@ -6,12 +6,12 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::location::Location;
 use crate::format::record::Marks;
-use crate::index::search::Search;
+use crate::index::search::{Search, Sight};
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
 use crate::log::Found;
 use crate::log::view::{RecordView, Replay};
-use crate::record::{GONE_WORDS, OutcomeGone, Receive, RecordMeta};
+use crate::record::{Brief, GONE_WORDS, OutcomeGone, Receive, RecordMeta};
 use crate::sys::{sync, words};
 use crate::time::Timestamp;
 
@@ -48,28 +48,44 @@ impl Lookup<'_> {
 }
 
 impl Engine {
-    /// Looks at a key's record without the lock, and hands it over if it is live and was read while
-    /// the search held.
+    /// A copy of the record that a slot seen without the lock leads to, if it is the key's, live,
+    /// short, and was read while what was seen held.
     ///
     /// Two keys of a stripe with one tag are so rare that the lock may sort them out: whatever is
-    /// not plainly the key's own record is left to [`Engine::replay_wide`] and the locked search.
+    /// not plainly the key's own record is left to [`Engine::replay`] and the locked search.
     #[inline(always)]
-    pub(crate) fn replay<R: Receive>(
+    pub(crate) fn brief(
+        &self,
+        sight: Sight<'_>,
+        location: Location,
+        key: &[u8],
+        now: Timestamp,
+    ) -> Option<Brief> {
+        let glimpse = self.log.glance(location, key)?;
+        let life = glimpse.life();
+        if now >= life.expires {
+            return None;
+        }
+        let brief = glimpse.brief(life)?;
+        sight.holds().then_some(brief)
+    }
+
+    /// As [`Engine::brief`], where a search has led.
+    #[inline(always)]
+    pub(crate) fn brief_found(
         &self,
         search: &Search<'_>,
         key: &[u8],
-        now: impl Fn() -> Timestamp,
-        receive: &mut R,
-    ) -> Option<R::Answer> {
+        now: Timestamp,
+    ) -> Option<Brief> {
         if !search.has_match() {
             return None;
         }
-        let replay = self.log.glance(search.location()?, key)?;
-        Self::hand_over_glanced(search, &replay, now(), receive)
+        self.brief(search.sight, search.location()?, key, now)
     }
 
-    /// As [`Engine::replay`], for a record with a wide header.
-    pub(crate) fn replay_wide<R: Receive>(
+    /// As [`Engine::brief_found`], whatever the record's header and length.
+    pub(crate) fn replay<R: Receive>(
         &self,
         search: &Search<'_>,
         key: &[u8],
@@ -79,13 +95,12 @@ impl Engine {
         if !search.has_match() {
             return None;
         }
-        let replay = self.log.glance_wide(search.location()?, key)?;
+        let replay = self.log.glance_wide(search.location()?, key, Marks::NONE)?;
         Self::hand_over_glanced(search, &replay, now, receive)
     }
 
     /// Hands over a record found by a search without the lock, if it is live and was read while
     /// the search held.
-    #[inline(always)]
     pub(crate) fn hand_over_glanced<R: Receive>(
         search: &Search<'_>,
         replay: &Replay<'_>,
@@ -161,29 +176,43 @@ impl Engine {
         self.health.check_readable()?;
         self.config.limits.check_key(key)?;
         let hash = self.hasher.hash(key);
-        let search = self.index.search(hash);
-        self.get_hashed(search.as_ref(), hash, key, || self.clock.now(), receive)
+        let look = self.index.look(hash);
+        let matches = look.matches();
+        if matches != 0 {
+            let now = self.clock.now();
+            if let Some(location) = look.location(matches)
+                && let Some(brief) = self.brief(look.sight, location, key, now)
+            {
+                return Ok(receive.brief(brief));
+            }
+        } else if let Some(search) = Search::without_match(&look, &self.index, hash)
+            && search.is_conclusive()
+            && search.holds()
+        {
+            return Ok(receive.nothing());
+        }
+        self.get_further(self.index.search(hash), hash, key, self.clock.now(), receive)
     }
 
     /// As [`Engine::get`], for a key that was checked, hashed and searched for.
     #[inline(always)]
     pub(crate) fn get_hashed<R: Receive>(
         &self,
-        search: Option<&Search<'_>>,
+        search: Option<Search<'_>>,
         hash: KeyHash,
         key: &[u8],
-        now: impl Fn() -> Timestamp,
+        now: Timestamp,
         receive: &mut R,
     ) -> Result<R::Answer> {
-        if let Some(search) = search {
-            if let Some(answer) = self.replay(search, key, &now, receive) {
-                return Ok(answer);
+        if let Some(search) = &search {
+            if let Some(brief) = self.brief_found(search, key, now) {
+                return Ok(receive.brief(brief));
             }
             if search.is_conclusive() && search.holds() {
                 return Ok(receive.nothing());
             }
         }
-        self.get_further(search.copied(), hash, key, now(), receive)
+        self.get_further(search, hash, key, now, receive)
     }
 
     #[cold]
@@ -196,7 +225,7 @@ impl Engine {
         receive: &mut R,
     ) -> Result<R::Answer> {
         if let Some(search) = &search
-            && let Some(answer) = self.replay_wide(search, key, now, receive)
+            && let Some(answer) = self.replay(search, key, now, receive)
         {
             return Ok(answer);
         }
@@ -254,7 +283,6 @@ pub(crate) fn hand_over_as<R: Receive>(
 }
 
 /// Copies a record's outcome to whoever asked.
-#[inline(always)]
-pub(crate) fn hand_over<R: Receive>(replay: &Replay<'_>, receive: &mut R) -> R::Answer {
+fn hand_over<R: Receive>(replay: &Replay<'_>, receive: &mut R) -> R::Answer {
     receive.record(replay.meta, replay.outcome_len, replay.outcome)
 }

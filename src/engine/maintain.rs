@@ -44,6 +44,8 @@ impl Engine {
             self.log.withdraw_bucket(Some(ends));
         }
         self.prepare_room(now)?;
+        // A full disk may have taken none of them at open.
+        self.renew_removals_with_room(now)?;
         done.segments_expired = self.expire(now)?;
         // What was sealed of a store whose records are never replaced stays as it is.
         let mut compact = seal && !self.config.write_once;

@@ -27,6 +27,7 @@ pub(crate) mod hold;
 pub(crate) mod lookup;
 pub(crate) mod maintain;
 pub(crate) mod open;
+pub(crate) mod outlived;
 pub(crate) mod plain;
 pub(crate) mod recover;
 pub(crate) mod remove;
@@ -58,6 +59,8 @@ mod lease_tests;
 #[cfg(all(test, oncelog_shuttle))]
 mod models;
 #[cfg(test)]
+mod outlived_tests;
+#[cfg(test)]
 mod power_tests;
 #[cfg(test)]
 mod recover_tests;
@@ -87,6 +90,7 @@ use crate::engine::commit::Commit;
 use crate::engine::compact::Compactor;
 use crate::engine::expire::Sweeper;
 use crate::engine::health::Health;
+use crate::engine::outlived::Outlived;
 use crate::engine::unseen::Renewal;
 use crate::engine::waiters::Waiters;
 use crate::engine::wake::Wake;
@@ -94,7 +98,9 @@ use crate::filter::Filter;
 use crate::index::Index;
 use crate::key::KeyHasher;
 use crate::log::Log;
+use crate::policy::Terms;
 use crate::stats::{FilterStats, NamespaceStats, RecoveryReport, Stats};
+use crate::sys::ring::Ring;
 use crate::sys::sync::Mutex;
 use crate::time::{EngineClock, Timestamp};
 use crate::wheel::Wheel;
@@ -115,16 +121,19 @@ pub(crate) struct Engine {
     lifetime: u64,
     /// Checks of keys outside of any namespace need nothing of the policy.
     plain: bool,
+    /// What a `begin` asks for that has no options of its own; `None` where that is an error.
+    terms: Option<Terms>,
     /// When the store was created, or last lost records: what was handled before may be forgotten.
     remembers_from: Timestamp,
     health: Health,
     sweeper: Mutex<Sweeper>,
     compactor: Mutex<Compactor>,
+    outlived: Outlived,
     /// Rung when maintenance should come before its time.
     pub(crate) wake: Wake,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) commit: Commit,
-    counters: Box<[CachePadded<Counters>; COUNTERS]>,
+    counters: Ring<CachePadded<Counters>>,
     /// By the namespace's number; made when one first counts something.
     space_counters: Box<[OnceLock<Box<Counters>>]>,
     pub(crate) recovery: RecoveryReport,
@@ -157,9 +166,9 @@ struct Counters {
 
 impl Engine {
     /// The calling thread's counters.
-    #[inline]
+    #[inline(always)]
     fn counters(&self) -> &Counters {
-        &self.counters[append::lane_of_thread() % COUNTERS]
+        self.counters.at(append::lane_of_thread())
     }
 
     /// Counts something that was done to a key, for the store and for the key's namespace.

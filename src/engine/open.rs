@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_utils::CachePadded;
 
 use crate::config::{Config, Durability, SEGMENT_BYTES_MAX};
-use crate::engine::{Counters, Engine};
+use crate::engine::{COUNTERS, Counters, Engine};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::format::identity::{Identity, IdentityError};
@@ -20,9 +20,11 @@ use crate::key::KeyHasher;
 use crate::log::Log;
 use crate::log::catalog::Sizes;
 use crate::log::spaces::SPACES_MAX;
+use crate::policy::BeginOptions;
 use crate::stats::RecoveryReport;
 use crate::sys::disk::Disk;
 use crate::sys::random;
+use crate::sys::ring::Ring;
 use crate::time::{EngineClock, Jumps};
 use crate::wheel::Wheel;
 
@@ -66,24 +68,26 @@ impl Engine {
             .map_err(|e| Error::io("reserve filter memory", &disk.path(""), e))?;
         let mut hasher = KeyHasher::new(identity.secret);
         adjust(&mut hasher);
-        let jumps = config.jumps;
         let config_is_plain = config.policy.is_plain();
-        let counters = Box::new(std::array::from_fn(|_| CachePadded::new(Counters::default())));
+        let terms = config.policy.terms(&BeginOptions::new(), lifetime).ok();
+        let counters = Ring::new(COUNTERS, |_| CachePadded::new(Counters::default()));
         let mut engine = Self {
             index,
             log,
             wheel: Wheel::default(),
-            clock: EngineClock::new(config.clock.clone(), manifest.time, jumps),
+            clock: EngineClock::new(config.clock.clone(), manifest.time, config.jumps),
             config,
             filter,
             renewal: crate::sys::sync::Mutex::default(),
             hasher,
             lifetime,
             plain: config_is_plain,
+            terms,
             remembers_from: identity.created.max(manifest.salvaged.unwrap_or_default()),
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),
             compactor: crate::sys::sync::Mutex::default(),
+            outlived: crate::engine::outlived::Outlived::default(),
             wake: crate::engine::wake::Wake::default(),
             waiters: Arc::default(),
             commit: crate::engine::commit::Commit::default(),
@@ -103,10 +107,17 @@ impl Engine {
         engine.recovery.clock_held_ms = engine.clock.settle();
         // From here on the epoch is in use; nothing was answered before.
         if engine.log.list_epoch(engine.clock.now())? {
-            engine.log.remove_unused(&unused)?;
-            engine.log.keep_for_earlier(engine.clock.now())?;
+            engine.settle_opening(&unused)?;
         }
         Ok(engine)
+    }
+
+    /// What an opening changes once its manifest is written, before anything is answered.
+    fn settle_opening(&mut self, unused: &[u64]) -> Result<()> {
+        self.log.remove_unused(unused)?;
+        let now = self.clock.now();
+        self.recovery.removals_renewed = self.renew_removals_with_room(now)?;
+        self.log.keep_for_earlier(now)
     }
 
     pub(crate) fn hasher(&self) -> &KeyHasher {

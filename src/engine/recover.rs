@@ -35,6 +35,7 @@ const GROUP: usize = 32;
 struct Checked {
     key: Vec<u8>,
     version: Version,
+    expires: Timestamp,
     bytes: u64,
     /// Its namespace, and what it holds there.
     space: Option<u32>,
@@ -320,6 +321,7 @@ impl Engine {
         stripe.reserve_known()?;
         let mut own = None;
         let mut later = false;
+        let mut outlives = false;
         let mut loser = (0, None, Held::NONE);
         let mut failure = None;
         let found = stripe.find(hash, |other| {
@@ -328,8 +330,9 @@ impl Engine {
                 let other = self.checked(other, &mut buffer)?;
                 // Of two copies of one record either will do.
                 later = own.version > other.version;
-                let lost = if later { other } else { own };
+                let (lost, kept) = if later { (other, own) } else { (own, other) };
                 loser = (lost.bytes, lost.space, lost.held);
+                outlives = lost.expires > kept.expires;
                 Ok(own.key == other.key)
             });
             compared.unwrap_or_else(|error| {
@@ -337,6 +340,9 @@ impl Engine {
                 true
             })
         });
+        if let (None, Some((_, other)), true) = (&failure, found, outlives) {
+            self.outlived.add(hash, if later { other } else { location });
+        }
         match (failure, found) {
             (Some(error), _) => return Err(error),
             (None, Some((cell, other))) if later => {
@@ -386,7 +392,7 @@ impl Engine {
         // A key of a namespace is another key than the same bytes outside of any.
         key.push(u8::from(view.header.marks.has(Marks::NAMESPACED)));
         let header = &view.header;
-        let (version, bytes) = (header.version, header.record_bytes());
-        Ok(Checked { key, version, bytes, space: view.space(), held: Held::by(header) })
+        let (version, expires, bytes) = (header.version, header.expires, header.record_bytes());
+        Ok(Checked { key, version, expires, bytes, space: view.space(), held: Held::by(header) })
     }
 }

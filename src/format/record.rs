@@ -19,8 +19,8 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::format::layout::round_to_unit;
-use crate::record::RecordMeta;
-use crate::time::{Timestamp, expiry};
+use crate::record::Life;
+use crate::time::Timestamp;
 use crate::version::Version;
 
 pub(super) const PRESENT: u64 = 0x80;
@@ -34,6 +34,8 @@ const DELTA_MAX: u64 = (1 << 24) - 1;
 
 /// Words of a compact header.
 pub(crate) const COMPACT_WORDS: usize = 2;
+/// The longest key that a compact header has room for, in bytes.
+pub(crate) const COMPACT_KEY_BYTES_MAX: usize = 0xff;
 /// Words of a wide header.
 pub(crate) const WIDE_WORDS: usize = 6;
 
@@ -167,8 +169,9 @@ impl Header {
     pub(crate) fn fit(mut self, common: &Common) -> Self {
         let deltas_fit = self.version.as_u64().wrapping_sub(common.version) <= DELTA_MAX
             && self.created.as_millis().wrapping_sub(common.created) <= DELTA_MAX;
-        let lengths_fit = self.key_len <= 0xff && self.outcome_len <= 0xffff;
-        let lifetime_fits = expiry(self.created, common.lifetime) == self.expires;
+        let lengths_fit =
+            self.key_len as usize <= COMPACT_KEY_BYTES_MAX && self.outcome_len <= 0xffff;
+        let lifetime_fits = compact_expiry(self.created, common.lifetime) == self.expires;
         self.wide = !(deltas_fit && lengths_fit && lifetime_fits);
         self
     }
@@ -178,7 +181,7 @@ impl Header {
     /// such a key takes a wide header.
     #[inline]
     pub(crate) const fn compact_mark(key_len: usize) -> Option<u64> {
-        if key_len > 0xff {
+        if key_len > COMPACT_KEY_BYTES_MAX {
             return None;
         }
         Some((key_len as u64) << 8 | PRESENT | Kind::Completed.code())
@@ -197,20 +200,11 @@ impl Header {
     }
 
     /// Version, times of creation and of expiry in the second word of a compact header.
-    #[inline]
-    pub(crate) fn compact_meta(word: u64, version: u64, created: u64, lifetime: u64) -> RecordMeta {
+    #[inline(always)]
+    pub(crate) fn compact_life(word: u64, version: u64, created: u64, lifetime: u64) -> Life {
         let version = Version::from_u64(version.wrapping_add(word >> 16 & DELTA_MAX));
         let created = Timestamp::from_millis(created.wrapping_add(word >> 40));
-        RecordMeta {
-            version,
-            created,
-            expires: expiry(created, lifetime),
-            first_seen: created,
-            attempts: 0,
-            failed: false,
-            has_fingerprint: false,
-            gone: false,
-        }
+        Life { version, created, expires: compact_expiry(created, lifetime) }
     }
 
     /// Whether a commit word begins a wide header.
@@ -304,8 +298,8 @@ impl Header {
             });
         }
         let Common { version, created, lifetime, .. } = *common;
-        let meta = Self::compact_meta(words[1], version, created, lifetime);
-        let RecordMeta { version, created, expires, .. } = meta;
+        let life = Self::compact_life(words[1], version, created, lifetime);
+        let Life { version, created, expires } = life;
         let outcome_len = low_32(Self::compact_outcome_len(words[1]) as u64);
         let key_len = low_32(words[0] >> KEY_LEN_SHIFT);
         Some(Self { kind, marks, key_len, outcome_len, version, created, expires, wide: false })
@@ -328,6 +322,13 @@ impl Header {
         let hash = header_hash(words[0], words, common.seed_at(offset));
         words[0] & PAYLOAD_CHECK_MASK == payload_check(hash, digest)
     }
+}
+
+/// When a record with a compact header expires: for ever that is never. A sum that would be more
+/// than fits would be the same, which is why such a record takes a wide header.
+#[inline(always)]
+fn compact_expiry(created: Timestamp, lifetime: u64) -> Timestamp {
+    Timestamp::from_millis(created.as_millis().saturating_add(lifetime))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]

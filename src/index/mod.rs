@@ -19,12 +19,13 @@ use std::io;
 
 use crate::index::blocks::Blocks;
 use crate::index::credit::Credit;
-use crate::index::search::Search;
+use crate::index::search::{Look, Search};
 use crate::index::slot::Tag;
 use crate::index::stripe::{Moving, Stripe, StripeGuard};
 use crate::key::KeyHash;
-use crate::sys::arena::{Arena, Line};
+use crate::sys::arena::{Arena, Line, Pair};
 use crate::sys::prefetch::prefetch;
+use crate::sys::ring::Ring;
 use crate::sys::sync;
 
 /// Lines reserved: 64 GiB, or room for seven billion keys.
@@ -42,9 +43,9 @@ pub(crate) struct Index {
     arena: Arena,
     blocks: Blocks,
     credit: Credit,
-    stripes: Box<[Stripe]>,
-    /// How far a hash that was shifted by one is shifted on to be a stripe's number.
-    shift_after_one: u32,
+    stripes: Ring<Stripe>,
+    /// The bits of a stripe's number, which are a hash's uppermost.
+    stripe_bits: u32,
 }
 
 impl Index {
@@ -59,9 +60,9 @@ impl Index {
         let arena = Arena::reserve(LINES, LINES_MIN)?;
         let blocks = Blocks::new(arena.len());
         let credit = Credit::new(keys_max, stripes);
-        let all = (0..stripes).map(|_| Stripe::new(credit.at_first())).collect();
-        let shift_after_one = 63 - stripes.trailing_zeros();
-        Ok(Self { arena, blocks, credit, stripes: all, shift_after_one })
+        let stripes = Ring::new(stripes, |_| Stripe::new(credit.at_first()));
+        let stripe_bits = stripes.len().trailing_zeros();
+        Ok(Self { arena, blocks, credit, stripes, stripe_bits })
     }
 
     pub(crate) fn stripe_count(&self) -> usize {
@@ -80,37 +81,41 @@ impl Index {
         StripeGuard::new(self, self.stripe(number))
     }
 
-    #[inline]
+    #[inline(always)]
     fn stripe(&self, number: usize) -> &Stripe {
-        #[expect(clippy::indexing_slicing, reason = "the remainder is below the length")]
-        let stripe = &self.stripes[number & (self.stripes.len() - 1)];
-        stripe
+        self.stripes.at(number)
     }
 
     /// Starts loading the stripe's own fields.
     #[inline]
     pub(crate) fn prefetch_stripe(&self, hash: KeyHash) {
-        prefetch(self.stripes.as_ptr().wrapping_add(self.stripe_of(hash)));
+        prefetch(self.stripe(self.stripe_of(hash)));
     }
 
     /// Starts loading the line that the hash's slot is in, most likely.
     #[inline]
     pub(crate) fn prefetch_line(&self, hash: KeyHash) {
-        if let Some(line) = self.home_line(hash) {
-            self.arena.prefetch(line);
-        }
+        let shape = &self.stripe(self.stripe_of(hash)).shape;
+        let sizes = shape.sizes();
+        self.arena.prefetch(shape.line(sizes, Tag::of(hash).home(sizes.lines())));
+    }
+
+    /// Begins to look for a hash without its stripe's lock.
+    #[inline(always)]
+    pub(crate) fn look(&self, hash: KeyHash) -> Look<'_> {
+        Look::new(self, self.stripe(self.stripe_of(hash)), hash)
     }
 
     /// Looks for a hash without its stripe's lock.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn search(&self, hash: KeyHash) -> Option<Search<'_>> {
-        Search::whole(self, self.stripe(self.stripe_of(hash)), hash)
+        Search::whole(&self.look(hash), self, hash)
     }
 
     /// As [`Index::search`], in the home line alone.
     #[inline]
     pub(crate) fn search_home(&self, hash: KeyHash) -> Option<Search<'_>> {
-        Search::home(self, self.stripe(self.stripe_of(hash)), hash)
+        Search::home(&self.look(hash), self)
     }
 
     /// The bits of a hash that can be told from its slot: its stripe and its tag.
@@ -131,30 +136,26 @@ impl Index {
             + (self.stripes.len() * size_of::<Stripe>()) as u64
     }
 
-    #[inline]
-    fn home_line(&self, hash: KeyHash) -> Option<usize> {
-        let shape = &self.stripe(self.stripe_of(hash)).shape;
-        let sizes = shape.sizes();
-        shape.line(sizes, Tag::of(hash).home(sizes.lines()))
-    }
-
     /// The number of a hash's stripe.
     #[inline]
     pub(crate) fn stripe_of(&self, hash: KeyHash) -> usize {
-        // In two steps, as with one stripe nothing of the hash is to be left.
-        let bits = hash.as_u64() >> 1 >> self.shift_after_one;
-        usize::try_from(bits).unwrap_or(0)
+        // Rotated, as with one stripe nothing is left of a hash, which no shift does.
+        let bits = hash.as_u64().rotate_left(self.stripe_bits);
+        #[expect(clippy::cast_possible_truncation, reason = "only the lowest bits are used")]
+        let number = self.stripes.number(bits as usize);
+        number
     }
 
-    #[inline]
-    fn line(&self, index: usize) -> Option<&Line> {
-        self.arena.line(index)
+    /// A line of a stripe, at its place in the arena.
+    #[inline(always)]
+    fn line(&self, at: usize) -> &Line {
+        self.arena.line_at(at)
     }
 
-    /// A line that does not end its block, and the one behind it.
-    #[inline]
-    fn line_and_next(&self, index: usize) -> Option<[&Line; 2]> {
-        self.arena.line_and_next(index)
+    /// The same, with what lies behind it: the next line, unless it is the last one of its block.
+    #[inline(always)]
+    fn pair(&self, at: usize) -> &Pair {
+        self.arena.pair_at(at)
     }
 
     /// The two to the `order` lines of a block.

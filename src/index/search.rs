@@ -18,7 +18,8 @@ use crate::index::shape::Sizes;
 use crate::index::slot::{Slot, Tag};
 use crate::index::stripe::{Stripe, tags_of};
 use crate::key::KeyHash;
-use crate::sys::arena::{LINE_SLOTS, Line};
+use crate::sys::arena::{LINE_SLOTS, Line, Pair, cells};
+use crate::sys::compare::Upper;
 use crate::sys::prefetch::prefetch;
 
 /// What a search has come upon.
@@ -32,50 +33,85 @@ enum Seen {
     Nothing,
 }
 
+/// What was seen in a stripe counts if nothing has changed there since.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sight<'a> {
+    stripe: &'a Stripe,
+    sequence: u32,
+}
+
+impl Sight<'_> {
+    /// True when nothing in the stripe has changed since the search began.
+    #[inline(always)]
+    pub(crate) fn holds(self) -> bool {
+        // What was read before is not read later than the sequence.
+        fence(Ordering::Acquire);
+        self.stripe.sequence.load(Ordering::Relaxed) == self.sequence
+    }
+}
+
 /// What a stripe showed of a hash without its lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Search<'a> {
-    stripe: &'a Stripe,
+    pub(crate) sight: Sight<'a>,
     /// The slot with the tag, or the empty one; some slot if neither was seen.
     cell: &'a AtomicU64,
-    /// The line behind the home line.
+    /// The line behind the home line, where that was all that was looked into.
     second: &'a Line,
     tag: Tag,
-    sequence: u32,
     seen: Seen,
 }
 
 impl<'a> Search<'a> {
     /// Looks into as many lines as it takes; `None` where only the lock helps.
-    ///
-    /// Two lines are compared at once, also where the first alone would do: what is found in the
-    /// second then is not the key, as the comparison of keys will show, and no branch has to wait
-    /// for the first line's contents. Every instruction here counts, as a processor that gets to
-    /// the next call's memory while it waits for this one's does twice as many calls.
+    #[inline]
+    pub(crate) fn whole(look: &Look<'a>, index: &'a Index, hash: KeyHash) -> Option<Self> {
+        match look.matches() {
+            0 => Self::without_match(look, index, hash),
+            matches => Some(look.met(cell_at(look.pair, matches), Seen::Match)),
+        }
+    }
+
+    /// Goes on with a look that has no [match](Look::matches).
     #[inline(always)]
-    pub(crate) fn whole(index: &'a Index, stripe: &'a Stripe, hash: KeyHash) -> Option<Self> {
-        let Begun { sequence, tag, first, second } = Begun::of(index, stripe, hash)?;
-        let (tags, further) = (tags_of(first), tags_of(second));
-        let equal = tags.equal_in_both(further, tag.bits());
-        let (cell, seen) = if equal != 0 {
-            (cell_at(first, second, equal), Seen::Match)
-        } else {
-            let empty = tags.equal_in_both(further, Tag::NONE_BITS);
-            if empty != 0 {
-                (cell_at(first, second, empty), Seen::Empty)
-            } else {
-                look_into(last_line(index, stripe, tag)?, tag)
+    pub(crate) fn without_match(look: &Look<'a>, index: &'a Index, hash: KeyHash) -> Option<Self> {
+        if look.ends_block() {
+            return Self::across_blocks(index, look.sight.stripe, hash);
+        }
+        let empty = look.cells_with(Tag::NONE_BITS);
+        if empty != 0 {
+            return Some(look.met(cell_at(look.pair, empty), Seen::Empty));
+        }
+        let (cell, seen) = look_into(last_line(index, look.sight.stripe, look.tag)?, look.tag);
+        Some(look.met(cell, seen))
+    }
+
+    /// Looks line by line, from the last line of a block on.
+    #[cold]
+    fn across_blocks(index: &'a Index, stripe: &'a Stripe, hash: KeyHash) -> Option<Self> {
+        let look = Look::new(index, stripe, hash);
+        if look.sizes.lines() == 0 {
+            return None;
+        }
+        for line in [look.first(), look.second(index)] {
+            let (cell, seen) = look_into(line, look.tag);
+            if seen != Seen::Nothing {
+                return Some(look.met(cell, seen));
             }
-        };
-        Some(Self { stripe, cell, second, tag, sequence, seen })
+        }
+        let (cell, seen) = look_into(last_line(index, stripe, look.tag)?, look.tag);
+        Some(look.met(cell, seen))
     }
 
     /// Looks into the home line alone.
     #[inline]
-    pub(crate) fn home(index: &'a Index, stripe: &'a Stripe, hash: KeyHash) -> Option<Self> {
-        let Begun { sequence, tag, first, second } = Begun::of(index, stripe, hash)?;
-        let (cell, seen) = look_into(first, tag);
-        Some(Self { stripe, cell, second, tag, sequence, seen })
+    pub(crate) fn home(look: &Look<'a>, index: &'a Index) -> Option<Self> {
+        if look.sizes.lines() == 0 {
+            return None;
+        }
+        let (cell, seen) = look_into(look.first(), look.tag);
+        let second = look.second(index);
+        Some(Self { second, ..look.met(cell, seen) })
     }
 
     /// The key may be in a later line.
@@ -97,7 +133,7 @@ impl<'a> Search<'a> {
     pub(crate) fn go_on(&mut self, index: &'a Index) {
         (self.cell, self.seen) = look_into(self.second, self.tag);
         if self.goes_on()
-            && let Some(line) = last_line(index, self.stripe, self.tag)
+            && let Some(line) = last_line(index, self.sight.stripe, self.tag)
         {
             (self.cell, self.seen) = look_into(line, self.tag);
         }
@@ -112,9 +148,7 @@ impl<'a> Search<'a> {
     /// Where the slot with the tag leads.
     #[inline(always)]
     pub(crate) fn location(&self) -> Option<Location> {
-        // With what the record's writer wrote before it set the slot. A slot changed meanwhile
-        // leads elsewhere, where the key will be found to differ.
-        Slot::load_acquire(self.cell).location()
+        location_in(self.cell)
     }
 
     /// True when a key for which there is [no match](Search::has_match) is not in the stripe.
@@ -123,18 +157,16 @@ impl<'a> Search<'a> {
         self.seen == Seen::Empty
     }
 
-    /// True when nothing in the stripe has changed since the search began.
+    /// As [`Sight::holds`].
     #[inline(always)]
     pub(crate) fn holds(&self) -> bool {
-        // What was read before is not read later than the sequence.
-        fence(Ordering::Acquire);
-        self.stripe.sequence.load(Ordering::Relaxed) == self.sequence
+        self.sight.holds()
     }
 
     /// The sequence at which the search began.
     #[inline]
     pub(crate) fn sequence(&self) -> u32 {
-        self.sequence
+        self.sight.sequence
     }
 
     /// The first empty slot, where a key that was not found belongs.
@@ -144,44 +176,101 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Where a search begins.
-struct Begun<'a> {
-    sequence: u32,
+/// The two lines in which a search begins.
+///
+/// Both are compared at once, also where the first alone would do: what is found in the second then
+/// is not the key, as the comparison of keys will show, and no branch has to wait for the first
+/// line's contents. Every instruction here counts, as a processor that gets to the next call's
+/// memory while it waits for this one's does twice as many calls. So nothing is asked before there
+/// is a match: what lies behind the last line of a block, or at the place of a stripe without
+/// lines, is no less harmless to read than a line that is being changed.
+#[derive(Clone, Copy)]
+pub(crate) struct Look<'a> {
+    pub(crate) sight: Sight<'a>,
+    sizes: Sizes,
     tag: Tag,
-    /// The home line.
-    first: &'a Line,
-    /// The one behind it.
-    second: &'a Line,
+    /// The home line's number.
+    number: u32,
+    /// The home line, and what lies behind it: the next one, unless it [ends](Look::ends_block)
+    /// its block.
+    pair: &'a Pair,
+    /// The tags in both, as they were when they were loaded.
+    tags: [Upper; 2],
 }
 
-impl<'a> Begun<'a> {
+impl<'a> Look<'a> {
     #[inline(always)]
-    fn of(index: &'a Index, stripe: &'a Stripe, hash: KeyHash) -> Option<Self> {
-        let sequence = stripe.sequence.load(Ordering::Acquire);
+    pub(crate) fn new(index: &'a Index, stripe: &'a Stripe, hash: KeyHash) -> Self {
+        // An odd one is made another than it is, so that the search will not hold.
+        let sequence = stripe.sequence.load(Ordering::Acquire) & !1;
         let sizes = stripe.shape.sizes();
-        if sizes.lines() == 0 || !sequence.is_multiple_of(2) {
-            return None;
-        }
         let tag = Tag::of(hash);
         let number = tag.home(sizes.lines());
-        let at = stripe.shape.line(sizes, number)?;
-        let [first, second] = if sizes.ends_block(number) {
-            let next = stripe.shape.line(sizes, after(sizes, number))?;
-            [index.line(at)?, index.line(next)?]
-        } else {
-            index.line_and_next(at)?
-        };
-        Some(Self { sequence, tag, first, second })
+        let pair = index.pair(stripe.shape.line(sizes, number));
+        let [first, second] = pair;
+        let tags = [tags_of(first), tags_of(second)];
+        Self { sight: Sight { stripe, sequence }, sizes, tag, number, pair, tags }
     }
+
+    /// Which cells of both lines have the tag, one bit for each. The lines are most likely the
+    /// stripe's.
+    #[inline(always)]
+    pub(crate) fn matches(&self) -> u32 {
+        self.cells_with(self.tag.bits())
+    }
+
+    /// Where the first of the cells that [match](Look::matches) leads.
+    #[inline(always)]
+    pub(crate) fn location(&self, matches: u32) -> Option<Location> {
+        location_in(cell_at(self.pair, matches))
+    }
+
+    /// Which cells of both lines have a tag of these bits, one bit for each.
+    #[inline(always)]
+    fn cells_with(&self, bits: u32) -> u32 {
+        let [first, second] = self.tags;
+        first.equal_in_both(second, bits)
+    }
+
+    #[inline]
+    fn first(&self) -> &'a Line {
+        &self.pair[0]
+    }
+
+    #[inline(always)]
+    fn ends_block(&self) -> bool {
+        self.sizes.ends_block(self.number)
+    }
+
+    /// The line that follows the home line.
+    #[inline]
+    fn second(&self, index: &'a Index) -> &'a Line {
+        if !self.ends_block() {
+            return &self.pair[1];
+        }
+        index.line(self.sight.stripe.shape.line(self.sizes, after(self.sizes, self.number)))
+    }
+
+    #[inline(always)]
+    fn met(&self, cell: &'a AtomicU64, seen: Seen) -> Search<'a> {
+        let Self { sight, tag, .. } = *self;
+        Search { sight, cell, second: &self.pair[1], tag, seen }
+    }
+}
+
+/// Where a slot leads.
+#[inline(always)]
+fn location_in(cell: &AtomicU64) -> Option<Location> {
+    // With what the record's writer wrote before it set the slot. A slot changed meanwhile leads
+    // elsewhere, where the key will be found to differ.
+    Slot::load_acquire(cell).location()
 }
 
 /// The cell of the lowest bit that is set: eight bits stand for the first line, the eight above
 /// them for the second.
 #[inline(always)]
-fn cell_at<'a>(first: &'a Line, second: &'a Line, bits: u32) -> &'a AtomicU64 {
-    let place = bits.trailing_zeros() as usize;
-    let line = if place & LINE_SLOTS == 0 { first } else { second };
-    &line.0[place % LINE_SLOTS]
+fn cell_at(pair: &Pair, bits: u32) -> &AtomicU64 {
+    &cells(pair)[bits.trailing_zeros() as usize % (2 * LINE_SLOTS)]
 }
 
 /// What one line shows of a tag.
@@ -189,10 +278,11 @@ fn cell_at<'a>(first: &'a Line, second: &'a Line, bits: u32) -> &'a AtomicU64 {
 fn look_into(line: &Line, tag: Tag) -> (&AtomicU64, Seen) {
     let tags = tags_of(line);
     let (equal, empty) = (tags.equal(tag.bits()), tags.equal(Tag::NONE_BITS));
+    let cell = |bits: u32| &line.0[bits.trailing_zeros() as usize % LINE_SLOTS];
     if equal != 0 {
-        (cell_at(line, line, equal), Seen::Match)
+        (cell(equal), Seen::Match)
     } else if empty != 0 {
-        (cell_at(line, line, empty), Seen::Empty)
+        (cell(empty), Seen::Empty)
     } else {
         (&line.0[0], Seen::Nothing)
     }
@@ -206,7 +296,7 @@ fn last_line<'a>(index: &'a Index, stripe: &Stripe, tag: Tag) -> Option<&'a Line
     // No more lines than there are: a stripe that is being changed may have no empty slot.
     for _ in 0..sizes.lines() {
         number = after(sizes, number);
-        let line = index.line(stripe.shape.line(sizes, number)?)?;
+        let line = index.line(stripe.shape.line(sizes, number));
         let tags = tags_of(line);
         if tags.equal(tag.bits()) | tags.equal(Tag::NONE_BITS) != 0 {
             return Some(line);

@@ -15,6 +15,11 @@ use crate::sys::sync::atomic::{AtomicU32, Ordering};
 /// Blocks of a stripe at most.
 pub(crate) const BLOCKS_MAX: usize = 6;
 
+/// Places for blocks: a power of two, so that any number can be made a valid one.
+const BASES: usize = 8;
+
+const _: () = assert!(BASES >= BLOCKS_MAX && BASES.is_power_of_two());
+
 /// Where the order stands in the packed sizes; the number of lines is below, under 2^25.
 const ORDER_SHIFT: u32 = 27;
 
@@ -23,8 +28,9 @@ const ORDER_SHIFT: u32 = 27;
 pub(crate) struct Shape {
     /// The number of lines, and above it the order: lines in a block are two to its power.
     sizes: AtomicU32,
-    /// First line of each block in the arena.
-    blocks: [AtomicU32; BLOCKS_MAX],
+    /// What to add to the number of a line in each block to have its place in the arena: the
+    /// block's first line, less the number which that has in the stripe.
+    bases: [AtomicU32; BASES],
 }
 
 /// The two sizes of a shape, read at once.
@@ -71,21 +77,23 @@ impl Shape {
     }
 
     /// Where line `line` of the stripe is in the arena.
-    #[inline]
-    pub(crate) fn line(&self, sizes: Sizes, line: u32) -> Option<usize> {
-        let order = sizes.order();
-        let block = self.blocks.get((line >> order) as usize)?.load(Ordering::Relaxed);
-        Some(block as usize + (line & !(u32::MAX << order)) as usize)
+    #[inline(always)]
+    pub(crate) fn line(&self, sizes: Sizes, line: u32) -> usize {
+        let base = &self.bases[(line >> sizes.order()) as usize % BASES];
+        base.load(Ordering::Relaxed).wrapping_add(line) as usize
     }
 
+    /// The first line of a block.
     pub(crate) fn block(&self, index: usize) -> u32 {
-        self.blocks.get(index).map_or(0, |block| block.load(Ordering::Relaxed))
+        let first = u32::try_from(index << self.order()).unwrap_or(0);
+        let base = self.bases.get(index).map_or(0, |base| base.load(Ordering::Relaxed));
+        base.wrapping_add(first)
     }
 
     /// Replaces all blocks. `blocks` are of two to the `order` lines each.
     pub(crate) fn set(&self, order: u32, blocks: &[u32]) {
-        for (to, from) in self.blocks.iter().zip(blocks) {
-            to.store(*from, Ordering::Relaxed);
+        for ((to, block), index) in self.bases.iter().zip(blocks).zip(0_u32..) {
+            to.store(block.wrapping_sub(index << order), Ordering::Relaxed);
         }
         let count = u32::try_from(blocks.len()).unwrap_or(0);
         self.sizes.store(order << ORDER_SHIFT | count << order, Ordering::Relaxed);

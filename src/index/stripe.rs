@@ -107,7 +107,7 @@ impl<'a> StripeGuard<'a> {
         }
         let mut number = tag.home(lines);
         for _ in 0..lines {
-            let line = self.line(number)?;
+            let line = self.line(number);
             let tags = tags_of(line);
             let mut equal = tags.equal(tag.bits());
             while equal != 0 {
@@ -135,10 +135,8 @@ impl<'a> StripeGuard<'a> {
     /// Lets a slot that was found lead to `location` instead.
     #[inline]
     pub(crate) fn replace(&mut self, cell: Cell, hash: KeyHash, location: Location) {
-        if let Some(line) = self.line(cell.line) {
-            put(line, cell.place, Slot::new(Tag::of(hash), location));
-            self.changed();
-        }
+        put(self.line(cell.line), cell.place, Slot::new(Tag::of(hash), location));
+        self.changed();
     }
 
     /// Makes sure that one more slot can be placed, by growing if need be.
@@ -260,7 +258,7 @@ impl<'a> StripeGuard<'a> {
         let lines = self.shape().lines();
         let mut number = if lines == 0 { return } else { tag.home(lines) };
         for _ in 0..lines {
-            let Some(line) = self.line(number) else { return };
+            let line = self.line(number);
             if let Some(cell) = line.0.iter().find(|cell| Slot::load(cell).is_free()) {
                 self.counts.left -= u32::from(Slot::load(cell).is_empty());
                 self.counts.held += 1;
@@ -283,7 +281,7 @@ impl<'a> StripeGuard<'a> {
     fn free_dead(&mut self, is_dead: impl Fn(Location) -> bool) -> u64 {
         let mut swept = 0;
         for number in 0..self.shape().lines() {
-            let Some(line) = self.line(number) else { break };
+            let line = self.line(number);
             let ends_here = line.0.iter().any(|cell| Slot::load(cell).is_empty());
             for cell in &line.0 {
                 if Slot::load(cell).location().is_some_and(&is_dead) {
@@ -349,8 +347,8 @@ impl<'a> StripeGuard<'a> {
     }
 
     #[inline]
-    fn line(&self, number: u32) -> Option<&'a Line> {
-        self.index.line(self.shape().line(self.shape().sizes(), number)?)
+    fn line(&self, number: u32) -> &'a Line {
+        self.index.line(self.shape().line(self.shape().sizes(), number))
     }
 
     /// Lays the stripe out anew without its free and dead slots, larger if they were few, so that
@@ -369,9 +367,12 @@ impl<'a> StripeGuard<'a> {
     fn move_slots(&mut self, more: u32, is_dead: impl Fn(Location) -> bool) -> Result<()> {
         MOVING.with(|moving| {
             let moving = &mut *moving.borrow_mut();
-            // One more, as every slot is first written and then counted or not.
-            moving.slots.clear();
-            moving.slots.resize(self.counts.held as usize + 1, 0);
+            // One more, as every slot is first written and then counted or not. What is left there
+            // of other stripes is written over.
+            let most = self.counts.held as usize + 1;
+            if moving.slots.len() < most {
+                moving.slots.resize(most, 0);
+            }
             let mut kept = 0;
             for lines in self.blocks() {
                 for line in lines {
@@ -384,14 +385,13 @@ impl<'a> StripeGuard<'a> {
                     }
                 }
             }
-            moving.slots.truncate(kept);
             let spare = (kept as u64 / 16 + 1).max(u64::from(more));
             let mut grown = Ok(());
             while grown.is_ok() && kept as u64 + spare > self.capacity() {
                 grown = self.grow();
             }
             // Also where it has not grown enough: after the first step the lines hold nothing.
-            self.lay_out(moving);
+            self.lay_out(moving, kept);
             grown
         })
     }
@@ -402,36 +402,31 @@ impl<'a> StripeGuard<'a> {
         (0..shape.block_count()).map(move |block| index.lines(shape.block(block), order))
     }
 
-    /// Clears all lines and places the slots again.
+    /// Clears all lines and places the first `count` slots again.
     ///
     /// As the home line grows with the tag, both the slots and the lines they go to are passed
     /// from front to back.
-    fn lay_out(&mut self, moving: &mut Moving) {
-        let (lines, order) = (self.shape().lines(), self.shape().order());
-        let mut blocks: [&[Line]; BLOCKS_MAX] = [&[]; BLOCKS_MAX];
-        for (to, block) in blocks.iter_mut().zip(self.blocks()) {
-            for line in block {
-                line.0.iter().for_each(|cell| Slot::EMPTY.store(cell));
-            }
-            *to = block;
+    fn lay_out(&mut self, moving: &mut Moving, count: usize) {
+        let (shape, sizes) = (self.shape(), self.shape().sizes());
+        for line in self.blocks().flatten() {
+            line.0.iter().for_each(|cell| Slot::EMPTY.store(cell));
         }
-        moving.filled.clear();
-        moving.filled.resize(lines as usize, 0);
-        for bits in &moving.slots {
+        let Moving { slots, filled } = moving;
+        filled.clear();
+        filled.resize(sizes.lines() as usize, 0);
+        for bits in slots.get(..count).unwrap_or_default() {
             let slot = Slot::from_bits(*bits);
-            let mut number = slot.tag().home(lines);
+            let mut number = slot.tag().home(sizes.lines());
             // Ends, as there are fewer slots than cells.
-            while moving.filled.get(number as usize).is_some_and(|filled| *filled == FULL) {
+            while filled.get(number as usize) == Some(&FULL) {
                 number = self.after(number);
             }
-            let Some(filled) = moving.filled.get_mut(number as usize) else { return };
-            let block = blocks.get((number >> order) as usize).copied().unwrap_or_default();
-            if let Some(line) = block.get((number & !(u32::MAX << order)) as usize) {
-                put(line, u32::from(*filled), slot);
-            }
-            *filled += 1;
+            let Some(used) = filled.get_mut(number as usize) else { return };
+            let line = self.index.line(shape.line(sizes, number));
+            slot.store(&line.0[usize::from(*used) % LINE_SLOTS]);
+            *used += 1;
         }
-        let count = moving.slots.len() as u64;
+        let count = count as u64;
         let left = self.capacity().saturating_sub(count);
         self.counts.left = u32::try_from(left).unwrap_or(u32::MAX);
         self.counts.held = u32::try_from(count).unwrap_or(u32::MAX);

@@ -176,6 +176,11 @@ impl Catalog {
         self.segments.get(&number).cloned()
     }
 
+    /// The segment with this chunk.
+    pub(crate) fn at(&self, chunk: u64) -> Option<Arc<Segment>> {
+        self.segments.values().find(|segment| segment.chunks().contains(&chunk)).cloned()
+    }
+
     /// Takes a removal back.
     pub(crate) fn restore(&mut self, segment: Arc<Segment>) {
         self.segments.insert(segment.number, segment);

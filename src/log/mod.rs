@@ -54,7 +54,7 @@ use crate::log::spaces::SPACES_MAX;
 use crate::log::sync::Durable;
 use crate::log::table::Table;
 use crate::log::versions::Versions;
-use crate::log::view::{RecordView, Replay};
+use crate::log::view::{Glimpse, RecordView, Replay};
 use crate::log::waste::Waste;
 use crate::sys::disk::Disk;
 use crate::sys::space::Space;
@@ -213,18 +213,28 @@ impl Log {
     /// The completed record at `location`, if it is `key`'s, has a compact header and can be read
     /// without a lock.
     #[inline(always)]
-    pub(crate) fn glance(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
+    pub(crate) fn glance(&self, location: Location, key: &[u8]) -> Option<Glimpse<'_>> {
         let bases = self.table.verified(location.chunk())?;
-        Replay::compact(self.space.words(), bases, location, key)
+        Glimpse::at(&self.space, bases, location, key)
     }
 
     /// As [`Log::glance`], whatever the header.
-    pub(crate) fn glance_wide(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
+    pub(crate) fn glance_wide(
+        &self,
+        location: Location,
+        key: &[u8],
+        marks: Marks,
+    ) -> Option<Replay<'_>> {
+        if marks == Marks::NONE
+            && let Some(glimpse) = self.glance(location, key)
+        {
+            return Some(glimpse.replay());
+        }
         let entry = self.table.get(location.chunk()).filter(|entry| !entry.unverified)?;
         let view = RecordView::at(self.space.words(), &entry, location)?;
         // Whether an outcome is still replayed is for the locked search to say.
         let ends = || view.state().is_some_and(|state| state.outcome_ends());
-        view.replay().filter(|_| view.key_equals(key, Marks::NONE) && !ends())
+        view.replay().filter(|_| view.key_equals(key, marks) && !ends())
     }
 
     /// True when every byte of a record is what was written at its place.
@@ -243,10 +253,8 @@ impl Log {
 
     /// The error for damage found at `location`.
     pub(crate) fn damage_at(&self, location: Location, what: &'static str) -> Error {
-        let segments = self.catalog.lock().all();
-        let chunk = location.chunk();
-        let segment = segments.iter().find(|segment| segment.chunks().contains(&chunk));
-        let number = segment.map(|segment| segment.number);
+        let segment = self.segment_at(location);
+        let number = segment.as_ref().map(|segment| segment.number);
         let path = self.disk.path(&number.map(segment_file).unwrap_or_default());
         let offset = location.bytes() - segment.map_or(0, |segment| segment.at);
         Error::Corrupt { path, segment: number, offset, what }
@@ -254,9 +262,13 @@ impl Log {
 
     /// The end of the bucket that a chunk's segment belongs to, and the segment's chunks.
     pub(crate) fn bucket_at(&self, chunk: u64) -> Option<(Timestamp, std::ops::Range<u64>)> {
-        let segments = self.catalog.lock().all();
-        let segment = segments.into_iter().find(|segment| segment.chunks().contains(&chunk))?;
+        let segment = self.catalog.lock().at(chunk)?;
         Some((segment.ends, segment.chunks()))
+    }
+
+    /// The segment that a record lies in.
+    pub(crate) fn segment_at(&self, location: Location) -> Option<Arc<Segment>> {
+        self.catalog.lock().at(location.chunk())
     }
 
     /// Chunks of the address space.
@@ -319,7 +331,9 @@ impl Log {
         }
         // Records that become invisible must not be followed by lower versions of their keys.
         self.versions.retire_ranges();
-        self.unswept.fetch_add(segments.len() as u64, Ordering::SeqCst);
+        // Those of an attempt that failed count already.
+        let fresh = segments.iter().filter(|one| !one.dropped.swap(true, Ordering::AcqRel)).count();
+        self.unswept.fetch_add(fresh as u64, Ordering::SeqCst);
         for segment in &segments {
             self.table.clear(segment.chunks());
         }
@@ -335,7 +349,7 @@ impl Log {
             saved => saved,
         };
         if let Err(error) = saved {
-            // They stay dead, and count once more when they are dropped again.
+            // They stay dead, and are dropped again.
             let mut catalog = self.catalog.lock();
             segments.iter().for_each(|segment| catalog.restore(segment.clone()));
             return Err(error);

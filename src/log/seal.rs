@@ -122,7 +122,7 @@ impl Log {
             let end = run.block_ends.get(block).map_or(0, |end| u64::from(*end));
             // Outcomes are read a few words beyond their end. On a full file system in memory,
             // reading a hole ends the process.
-            (block as u64 * BLOCK_BYTES + end + INLINE_BYTES).next_multiple_of(BLOCK_BYTES)
+            (block as u64 * BLOCK_BYTES + end + INLINE_BYTES as u64).next_multiple_of(BLOCK_BYTES)
         });
         segment.trim(used);
         segment.used.store(run.used_bytes(), Ordering::Release);

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::format::record::{Common, Header};
 use crate::log::segment::Segment;
-use crate::record::RecordMeta;
+use crate::record::Life;
 use crate::sys::arena::{Arena, Line};
 
 const DEAD: u64 = 0;
@@ -40,9 +40,9 @@ impl Bases<'_> {
         self.0.0[index & 7].load(Ordering::Relaxed)
     }
 
-    #[inline]
-    pub(crate) fn meta(self, word: u64) -> RecordMeta {
-        Header::compact_meta(word, self.word(2), self.word(3), self.word(4))
+    #[inline(always)]
+    pub(crate) fn life(self, word: u64) -> Life {
+        Header::compact_life(word, self.word(2), self.word(3), self.word(4))
     }
 }
 
@@ -106,9 +106,10 @@ impl Table {
     }
 
     /// The bases of a segment that lives and that this process has written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn verified(&self, chunk: u64) -> Option<Bases<'_>> {
-        let line = self.line(chunk)?;
+        // Of the chunks there are as many as a power of two, and no location leads beyond them.
+        let line = self.lines.line_at(usize::try_from(chunk).ok()?);
         (line.0[0].load(Ordering::Acquire) == LIVE).then_some(Bases(line))
     }
 

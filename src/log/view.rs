@@ -3,14 +3,19 @@
 use crate::sys::sync::atomic::AtomicU64;
 
 use crate::format::location::Location;
-use crate::format::record::{COMPACT_WORDS, Common, Header, HeaderWords, Kind, Marks, WIDE_WORDS};
+use crate::format::record::{
+    COMPACT_KEY_BYTES_MAX, COMPACT_WORDS, Common, Header, HeaderWords, Kind, Marks, WIDE_WORDS,
+};
 use crate::format::state::{STATE_BYTES, State};
 use crate::key::{KeyHash, KeyHasher};
 use crate::log::table::{Bases, TableEntry};
-use crate::record::RecordMeta;
-use crate::sys::words::{self, words_for};
+use crate::outcome::{INLINE_BYTES, INLINE_WORDS};
+use crate::record::{Brief, Life, RecordMeta};
+use crate::sys::copy;
+use crate::sys::space::{Space, WINDOW_WORDS};
+use crate::sys::words::{self, WORD, words_for};
 
-/// A key's record whose outcome stands: what a duplicate is answered from.
+/// A key's record whose outcome stands: what a duplicate may be answered from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Replay<'a> {
     pub(crate) meta: RecordMeta,
@@ -19,31 +24,73 @@ pub(crate) struct Replay<'a> {
     pub(crate) outcome: &'a [AtomicU64],
 }
 
-impl<'a> Replay<'a> {
+/// A completed record with a compact header and the key asked for: what almost every duplicate is
+/// answered from. It is taken apart as it is needed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Glimpse<'a> {
+    bases: Bases<'a>,
+    /// The header's second word.
+    word: u64,
+    space: &'a Space,
+    /// The word that the outcome begins with, counted in the space.
+    outcome_at: usize,
+    /// What follows the key.
+    rest: &'a [AtomicU64],
+}
+
+impl<'a> Glimpse<'a> {
     /// The record at `location` if it has a compact header, is completed and has this key.
     ///
     /// `None` says nothing: the record may be of another kind. This is the short way for the
     /// commonest record, on which every duplicate's speed depends; [`RecordView`] is the long one.
     #[inline(always)]
-    pub(crate) fn compact(
-        space: &'a [AtomicU64],
-        bases: Bases<'_>,
+    pub(crate) fn at(
+        space: &'a Space,
+        bases: Bases<'a>,
         location: Location,
         key: &[u8],
     ) -> Option<Self> {
         let mark = Header::compact_mark(key.len())?;
-        let words = space.get(usize::try_from(location.bytes() / 8).ok()?..)?;
-        let (head, rest) = words.split_first_chunk::<COMPACT_WORDS>()?;
+        let at = usize::try_from(location.bytes()).ok()?;
+        let (head, rest) = space.window(at).split_first_chunk::<COMPACT_WORDS>()?;
         if !Header::has_mark(words::load_acquire(&head[0]), mark) || !words::equal_bytes(rest, key)
         {
             return None;
         }
-        let word = words::load(&head[1]);
-        let outcome = rest.get(words_for(key.len())..)?;
-        let outcome_len = Header::compact_outcome_len(word);
-        Some(Self { meta: bases.meta(word), outcome_len, outcome })
+        let key_words = words_for(key.len());
+        let outcome_at = at / WORD + COMPACT_WORDS + key_words;
+        let rest = rest.get(key_words..)?;
+        Some(Self { bases, word: words::load(&head[1]), space, outcome_at, rest })
+    }
+
+    #[inline(always)]
+    pub(crate) fn life(&self) -> Life {
+        self.bases.life(self.word)
+    }
+
+    /// A copy, if the outcome is short.
+    #[inline(always)]
+    pub(crate) fn brief(&self, life: Life) -> Option<Brief> {
+        let outcome_len = Header::compact_outcome_len(self.word);
+        if outcome_len > INLINE_BYTES {
+            return None;
+        }
+        let outcome = copy::load(self.rest.first_chunk()?);
+        Some(Brief { life, outcome_len, outcome })
+    }
+
+    /// The record, with an outcome of any length.
+    pub(crate) fn replay(&self) -> Replay<'a> {
+        let outcome = self.space.words().get(self.outcome_at..).unwrap_or_default();
+        let outcome_len = Header::compact_outcome_len(self.word);
+        Replay { meta: RecordMeta::unleased(self.life()), outcome_len, outcome }
     }
 }
+
+// A window shows all of a compact header, of the longest key behind it, and of an outcome that a
+// record holds in itself.
+const _: () =
+    assert!(COMPACT_WORDS + COMPACT_KEY_BYTES_MAX.div_ceil(WORD) + INLINE_WORDS <= WINDOW_WORDS);
 
 /// A record found at a location.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ pub(crate) mod arena;
 pub(crate) mod aside;
 pub(crate) mod clock;
 pub(crate) mod compare;
+pub(crate) mod copy;
 pub(crate) mod disk;
 pub(crate) mod files;
 pub(crate) mod load;
@@ -20,6 +21,7 @@ pub(crate) mod order_model;
 pub(crate) mod power_cut;
 pub(crate) mod prefetch;
 pub(crate) mod random;
+pub(crate) mod ring;
 pub(crate) mod space;
 pub(crate) mod sync;
 #[cfg(all(test, oncelog_shuttle))]

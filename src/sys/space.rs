@@ -18,11 +18,19 @@ use crate::sys::words::WORD;
 
 const PAGE_BYTES: usize = 4096;
 
+/// Words that one look at a place shows.
+pub(crate) const WINDOW_WORDS: usize = 40;
+
+const _: () = assert!(WINDOW_WORDS * WORD <= PAGE_BYTES);
+
 /// A reserved range of memory.
 #[derive(Debug)]
 pub(crate) struct Space {
+    /// One page more, which is never anything but zeros.
     map: MmapRaw,
     bytes: usize,
+    /// Makes any number a word's place in bytes, below the largest power of two that there are.
+    mask: usize,
 }
 
 impl Space {
@@ -31,13 +39,14 @@ impl Space {
         let mut bytes = bytes;
         loop {
             let mut options = MmapOptions::new();
-            options.len(bytes).no_reserve_swap();
+            options.len(bytes + PAGE_BYTES).no_reserve_swap();
             match options.map_anon() {
                 Ok(map) => {
                     // Records may be confidential: they stay out of core dumps.
                     #[cfg(target_os = "linux")]
                     let _ = map.advise(memmap2::Advice::DontDump);
-                    return Ok(Self { map: MmapRaw::from(map), bytes });
+                    let mask = bytes.checked_ilog2().map_or(0, |log| (1 << log) - 1) & !(WORD - 1);
+                    return Ok(Self { map: MmapRaw::from(map), bytes, mask });
                 }
                 Err(error) if bytes / 2 < bytes_min => return Err(error),
                 Err(_) => bytes /= 2,
@@ -57,6 +66,16 @@ impl Space {
         // drop (mapping a segment replaces pages, it never leaves a gap); it is page aligned; and
         // atomics may be shared whoever else writes to the same bytes.
         unsafe { std::slice::from_raw_parts(first, self.bytes / WORD) }
+    }
+
+    /// The words from byte `at` on, which is counted modulo the bytes that there are: a power of
+    /// two, to have each be some place's. There is no check to be made, and no answer but words.
+    #[inline(always)]
+    pub(crate) fn window(&self, at: usize) -> &[AtomicU64; WINDOW_WORDS] {
+        let first = self.map.as_ptr().wrapping_add(at & self.mask);
+        // SAFETY: the mask has no bits of a part of a word and is below the number of bytes, and a
+        // page more is mapped, which has room for a window; the rest is as in `words`.
+        unsafe { &*first.cast() }
     }
 
     #[inline]

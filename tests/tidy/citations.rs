@@ -4,7 +4,7 @@ use crate::Finding;
 use crate::tree::{File, Tree};
 
 /// The pages whose code spans of the form `file.rs::function` name tests.
-const PAGES: &[&str] = &["docs/guarantees.md", "docs/testing.md"];
+const PAGES: &[&str] = &["docs/guarantees.md", "docs/testing.md", "docs/http.md"];
 /// Promises in the first page, and bugs of others in the second.
 const PROMISES: usize = 16;
 const REGRESSIONS: usize = 50;
