@@ -9,7 +9,7 @@ use oncelog::{
 };
 use tokio_postgres::Row;
 
-use crate::answer::{Answer, HOLD, Verdict, ending, moment, version};
+use crate::answer::{Answer, HOLD, Verdict, column, ending, moment, version};
 use crate::trouble::strange;
 use crate::verbs::{self, Ask};
 
@@ -321,6 +321,12 @@ impl Keys {
         let mut rows = server.ask(&verbs::LOOK, &[&self.space, &key, &outcome]).await?;
         let Some(row) = rows.pop() else { return Ok(None) };
         Ok(if Answer::new(&row, 0).is_expired()? { None } else { Some(row) })
+    }
+
+    /// The server's time, as verbs take it.
+    pub(crate) async fn now(server: &impl Ask) -> Result<Timestamp> {
+        let rows = server.ask(&verbs::NOW, &[]).await?;
+        moment(column(one(&rows)?, 0)?)
     }
 
     pub(crate) async fn get(&self, server: &impl Ask, key: &[u8]) -> Result<Option<Record>> {

@@ -77,6 +77,10 @@ impl<P: Pool> Backend for Namespace<P> {
         self.database.profile
     }
 
+    async fn now(&self) -> Result<Timestamp> {
+        Keys::now(&self.database.server).await
+    }
+
     async fn check_and_set(
         &self,
         key: &[u8],

@@ -60,5 +60,6 @@ verbs! {
         [INT4, BYTEA, BOOL];
     AWAIT: "SELECT oncelog.await($1, $2, $3, $4)", [INT4, BYTEA, TEXT, INT8];
     NAMESPACE: "SELECT * FROM oncelog.namespace($1)", [BYTEA];
+    NOW: "SELECT oncelog.now_ms()", [];
     SWEEP: "SELECT oncelog.sweep($1)", [INT4];
 }

@@ -42,6 +42,10 @@ impl Backend for Within<'_> {
         self.profile
     }
 
+    async fn now(&self) -> Result<Timestamp> {
+        Keys::now(&self.transaction).await
+    }
+
     async fn check_and_set(
         &self,
         key: &[u8],
