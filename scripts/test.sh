@@ -28,6 +28,8 @@ dependencies_max=16
 
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
 export PATH="$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin:/usr/sbin"
+# Debian keeps the server's programs off the path.
+for folder in /usr/lib/postgresql/*/bin; do export PATH="$PATH:$folder"; done
 target="${CARGO_TARGET_DIR:-$root/target}"
 case "$target" in /*) ;; *) target="$root/$target" ;; esac
 export CARGO_TARGET_DIR="$target"
@@ -69,7 +71,11 @@ debian_tools=(
     "pkg-config|pkg-config|build scripts of crates|required"
     "gawk|gawk|scripts that read reports|optional"
     "nats-server|nats-server|runs of the consumer of NATS|optional"
+    "redis-server|redis-server|tests of crates/oncelog-redis|optional"
     "strace|strace|checks that watch system calls|optional"
+    "initdb|postgresql|tests over PostgreSQL|optional"
+    "pgbouncer|pgbouncer|a test of oncelog-postgres through it|optional"
+    "faketime|faketime|tests of clients whose clock is wrong|optional"
 )
 
 as_root() {

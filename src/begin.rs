@@ -89,6 +89,9 @@ pub(crate) fn begin_full(
     now: Timestamp,
     durability: Durability,
 ) -> Result<Begin> {
+    if !durability.is_synced() {
+        return begin_unsettled(engine, full, terms, now, durability);
+    }
     let answer = begin_unsettled(engine, full, terms, now, durability);
     engine.settled(durability, full.hash, answer)
 }

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::lease::{Lease, release_millis};
 use crate::meta::Meta;
 use crate::options::CheckOptions;
-use crate::policy::{BeginOptions, Policy, lease_millis};
+use crate::policy::{BeginOptions, Policy, Terms, lease_millis};
 use crate::record::{Receive, Record};
 use crate::store::Store;
 use crate::time::{Timestamp, Ttl};
@@ -52,11 +52,15 @@ impl Claims<'_> {
     }
 
     pub(crate) fn begin(&self, key: &[u8], options: &BeginOptions) -> Result<Begin> {
-        let terms = self.policy.terms(options, self.engine.lifetime())?;
+        self.begin_on(key, &self.policy.terms(options, self.engine.lifetime())?)
+    }
+
+    /// As [`Claims::begin`], on terms that are checked and complete.
+    fn begin_on(&self, key: &[u8], terms: &Terms) -> Result<Begin> {
         let now = self.engine.clock.now();
         let level = self.durability;
         self.engine
-            .with_key(self.space, key, |full| begin_full(self.engine, full, &terms, now, level))
+            .with_key(self.space, key, |full| begin_full(self.engine, full, terms, now, level))
     }
 
     /// As [`Claims::begin`], without a handle of the lease.
@@ -380,7 +384,10 @@ impl Store {
     /// its completion; [`Corrupt`](crate::Error::Corrupt) if the key's record is damaged;
     /// [`Poisoned`](crate::Error::Poisoned) or [`Closed`](crate::Error::Closed).
     pub fn begin(&self, key: impl AsRef<[u8]>) -> Result<Begin> {
-        self.begin_with(key, BeginOptions::new())
+        match self.engine().terms() {
+            Some(terms) => self.claims().begin_on(key.as_ref(), terms),
+            None => self.begin_with(key, BeginOptions::new()),
+        }
     }
 
     /// As [`Store::begin`], with options of its own.

@@ -26,3 +26,6 @@ pub mod design {}
 
 #[doc = include_str!("../docs/benchmarks.md")]
 pub mod benchmarks {}
+
+#[doc = include_str!("../docs/backends.md")]
+pub mod backends {}

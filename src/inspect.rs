@@ -73,6 +73,9 @@ pub struct StatReport {
     pub epoch: u64,
     /// When the store was created.
     pub created: Timestamp,
+    /// When a salvage last gave up records; `None` if there never was one. See
+    /// [`RecoveryReport::salvaged`](crate::RecoveryReport::salvaged).
+    pub salvaged: Option<Timestamp>,
     /// All namespaces, in the order in which they were made.
     pub namespaces: Vec<NamespaceStat>,
     /// All segments, in order of their numbers.
@@ -179,6 +182,7 @@ pub fn stat(path: impl AsRef<Path>) -> Result<StatReport> {
         format_version: FORMAT_VERSION,
         epoch: u64::from(manifest.epoch),
         created: identity.created,
+        salvaged: manifest.salvaged,
         namespaces: namespaces(&manifest),
         segments: Vec::with_capacity(manifest.segments.len()),
         disk_bytes: 0,

@@ -39,12 +39,18 @@ impl Outcome {
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        let words = |index: usize| word_at(bytes, index).to_le();
         let len = bytes.len();
-        if len <= INLINE_BYTES {
-            return Self { len, words: Words::Inline(std::array::from_fn(words)) };
+        let mut padded = [0; INLINE_BYTES];
+        if let Some(front) = padded.get_mut(..len) {
+            front.copy_from_slice(bytes);
+            let mut words = [0; INLINE_WORDS];
+            for (word, chunk) in words.iter_mut().zip(padded.as_chunks::<WORD>().0) {
+                *word = u64::from_le_bytes(*chunk).to_le();
+            }
+            return Self { len, words: Words::Inline(words) };
         }
-        Self { len, words: Words::Heap((0..words_for(len)).map(words).collect()) }
+        let words = (0..words_for(len)).map(|index| word_at(bytes, index).to_le());
+        Self { len, words: Words::Heap(words.collect()) }
     }
 
     #[inline]

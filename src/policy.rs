@@ -368,8 +368,8 @@ pub(crate) fn lease_millis(length: Duration) -> Result<u64> {
     if length > LEASE_MAX {
         return Err(Error::InvalidLease { reason: "it is over 366 days; renew a shorter one" });
     }
-    u64::try_from(length.as_nanos().div_ceil(1_000_000))
-        .map_err(|_| Error::InvalidLease { reason: "it is over 366 days; renew a shorter one" })
+    // No more than that many seconds, so nothing overflows.
+    Ok(length.as_secs() * 1000 + u64::from(length.subsec_nanos().div_ceil(1_000_000)))
 }
 
 #[cfg(test)]

@@ -146,8 +146,8 @@ impl OutcomeGone {
     }
 }
 
-/// A copy of the record of a key without a lease, with an outcome of as many words as a record holds
-/// in itself: plain numbers, kept in registers until it is clear whether they count.
+/// A copy of the record of a key without a lease, with an outcome of as many words as a record
+/// holds in itself: plain numbers, kept in registers until it is clear whether they count.
 #[derive(Clone, Copy)]
 pub(crate) struct Brief {
     pub(crate) life: Life,

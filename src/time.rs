@@ -115,9 +115,10 @@ impl Ttl {
         if duration.is_zero() {
             return Err(Error::InvalidTtl { reason: "it is zero; give at least a millisecond" });
         }
-        let millis = duration.as_nanos().div_ceil(1_000_000);
-        match u64::try_from(millis) {
-            Ok(millis) if millis <= TTL_MS_MAX => Ok(millis),
+        let fraction = u64::from(duration.subsec_nanos().div_ceil(1_000_000));
+        let millis = duration.as_secs().saturating_mul(1000).saturating_add(fraction);
+        match millis {
+            ..=TTL_MS_MAX => Ok(millis),
             _ => Err(Error::InvalidTtl { reason: "it is over 1000 years; use Ttl::Never" }),
         }
     }

@@ -6,12 +6,14 @@
 
 use crate::engine::Engine;
 use crate::engine::claim::{Before, FullKey, Known, Next};
+use crate::engine::lookup::Lookup;
 use crate::engine::seen::Seen;
 use crate::error::{Error, Result};
 use crate::format::record::Kind;
 use crate::format::state::State;
+use crate::index::search::Search;
 use crate::meta::{Meta, Status};
-use crate::policy::Terms;
+use crate::policy::{Anchor, Terms};
 use crate::record::{Own, Record};
 use crate::time::{Timestamp, expiry};
 use crate::version::Version;
@@ -39,13 +41,29 @@ pub(crate) struct Grant {
 }
 
 impl Engine {
+    /// What a `begin` without options of its own asks for; `None` where that is an error.
+    pub(crate) fn terms(&self) -> Option<&Terms> {
+        self.terms.as_ref()
+    }
+
     /// Claims the key, or says what stands against it.
     pub(crate) fn begin(&self, full: FullKey<'_>, terms: &Terms, now: Timestamp) -> Result<Begun> {
+        self.health.check_writable()?;
+        let search = self.index.search(full.hash);
+        if let Some(search) = &search
+            && let Some(record) = self.completed_before(search, full, terms, now)
+        {
+            return Ok(Begun::Completed(record));
+        }
+        let absent = search.filter(Search::is_conclusive);
         let born = self.born(full);
         let mut stripe = self.index.lock(full.hash);
-        // Under the lock, as close() waits for the stripes and then for nobody.
+        // Again under the lock, as close() waits for the stripes and then for nobody.
         self.health.check_writable()?;
-        let lookup = self.find_marked(&stripe, full.hash, full.bytes, full.marks)?;
+        let lookup = match &absent {
+            Some(search) if stripe.is_as_in(search) => Lookup::NONE,
+            _ => self.find_marked(&stripe, full.hash, full.bytes, full.marks)?,
+        };
         let known = self.known(&lookup, now)?;
         if let Some(known) = &known {
             if known.status.is_final() && !is_mismatch(known, terms) {
@@ -88,11 +106,35 @@ impl Engine {
             lifetime_ms: terms.anchor.lifetime_ms(terms.retention_ms),
             room: terms.room,
         };
-        let version = self.write_next(&mut stripe, full, &Before::of(&lookup), &next)?;
+        let before = Before::of(&lookup).unseen_by(absent.as_ref());
+        let version = self.write_next(&mut stripe, full, &before, &next)?;
         drop(stripe);
         self.count(full, |counters| &counters.started);
         let State { attempts: attempt, first_seen, .. } = state;
         Ok(Begun::Started(Grant { version, attempt, first_seen, deadline, point }))
+    }
+}
+
+impl Engine {
+    /// The record of a key whose outcome stands, if a search without the lock has led to it.
+    ///
+    /// `None` says nothing. The lock is for what a look does not decide: fingerprints that may
+    /// differ, records that are prolonged when they are seen, outcomes that end.
+    fn completed_before(
+        &self,
+        search: &Search<'_>,
+        full: FullKey<'_>,
+        terms: &Terms,
+        now: Timestamp,
+    ) -> Option<Record> {
+        if !search.has_match() || terms.anchor == Anchor::LastSeen {
+            return None;
+        }
+        let replay = self.log.glance_wide(search.location()?, full.bytes, full.marks)?;
+        if terms.fingerprint.is_some() && replay.meta.has_fingerprint {
+            return None;
+        }
+        Self::hand_over_glanced(search, &replay, now, &mut Own).flatten()
     }
 }
 

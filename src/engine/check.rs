@@ -48,8 +48,8 @@ impl Engine {
             let search = Search::without_match(&look, &self.index, hash);
             return self.decide_alone(search, hash, (key, outcome), lifetime, receive);
         }
-        // Read while the line is awaited. Behind the record it would stand between that and the next
-        // call's line, which a processor loads ahead only if it is not too far away.
+        // Read while the line is awaited. Behind the record it would stand between that and the
+        // next call's line, which a processor loads ahead only if it is not too far away.
         let now = self.clock.now();
         if let Some(location) = look.location(matches)
             && let Some(brief) = self.brief(look.sight, location, key, now)

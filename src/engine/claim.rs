@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::location::Location;
 use crate::format::record::{Kind, Marks};
 use crate::format::state::{STATE_BYTES, State};
+use crate::index::search::Search;
 use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
 use crate::log::holdings::promised_bytes;
@@ -27,8 +28,11 @@ use crate::version::Version;
 pub(crate) const PREFIX_BYTES: usize = 8;
 /// Keys up to this length are joined with their prefix without an allocation.
 const JOINED_BYTES: usize = 264;
-/// Outcomes up to this length are joined with their state without an allocation.
+/// Outcomes that have up to this length with their state before them are joined with it without an
+/// allocation.
 const STAGED_BYTES: usize = 512;
+/// The same for those that most outcomes are, as room has to be cleared before it is used.
+const STAGED_SHORT_BYTES: usize = 128;
 
 /// A key with the prefix of its namespace, and its hash.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +145,8 @@ pub(crate) struct Before<'a> {
     pub(crate) location: Option<Location>,
     /// The record that keeps a promise, if it is one.
     promise: Option<Location>,
+    /// A search without the lock that has seen no slot of the key.
+    absent: Option<&'a Search<'a>>,
 }
 
 impl<'a> Before<'a> {
@@ -148,7 +154,13 @@ impl<'a> Before<'a> {
         let record = lookup.record.as_ref();
         let keeps = record.is_some_and(|view| view.header.kind == Kind::Started);
         let location = lookup.location;
-        Self { cell: lookup.cell, record, location, promise: location.filter(|_| keeps) }
+        let promise = location.filter(|_| keeps);
+        Self { cell: lookup.cell, record, location, promise, absent: None }
+    }
+
+    /// The same, where a search without the lock may have seen no slot of the key.
+    pub(crate) fn unseen_by(self, absent: Option<&'a Search<'a>>) -> Self {
+        Self { absent, ..self }
     }
 
     /// The key was known until its time was over.
@@ -201,20 +213,29 @@ pub(crate) fn admit_check(
 }
 
 /// Calls `then` with the state's bytes and the outcome behind them.
-fn with_payload<T>(state: Option<State>, outcome: &[u8], then: impl FnOnce(&[u8]) -> T) -> T {
+fn with_payload<T>(state: Option<&State>, outcome: &[u8], then: impl FnOnce(&[u8]) -> T) -> T {
     let Some(state) = state else {
         return then(outcome);
     };
     let state = state.encode();
     let length = STATE_BYTES + outcome.len();
-    let mut staged = [0; STAGED_BYTES];
-    if let Some(joined) = staged.get_mut(..length) {
-        let (front, back) = joined.split_at_mut(STATE_BYTES);
-        front.copy_from_slice(&state);
-        back.copy_from_slice(outcome);
-        return then(joined);
+    if length <= STAGED_SHORT_BYTES {
+        return then(joined(&mut [0; STAGED_SHORT_BYTES], &state, outcome));
+    }
+    if length <= STAGED_BYTES {
+        return then(joined(&mut [0; STAGED_BYTES], &state, outcome));
     }
     then(&[&state[..], outcome].concat())
+}
+
+/// Both one after the other, in a buffer that has room for them.
+fn joined<'a>(buffer: &'a mut [u8], front: &[u8], back: &[u8]) -> &'a [u8] {
+    let length = front.len() + back.len();
+    let Some(joined) = buffer.get_mut(..length) else { return &[] };
+    let (to_front, to_back) = joined.split_at_mut(front.len());
+    to_front.copy_from_slice(front);
+    to_back.copy_from_slice(back);
+    joined
 }
 
 /// The state's bytes and the outcome behind them, of a record that is not written at once.
@@ -373,9 +394,10 @@ impl Engine {
         let (location, version) = self
             .append_promising(full, before, next)
             .inspect_err(|_| self.log.holdings.give(taken.space, taken.most))?;
-        match before.cell {
-            Some(cell) => stripe.replace(cell, full.hash, location),
-            None => stripe.place(full.hash, location),
+        match (before.cell, before.absent) {
+            (Some(cell), _) => stripe.replace(cell, full.hash, location),
+            (None, Some(search)) => stripe.place_in(search, full.hash, location),
+            (None, None) => stripe.place(full.hash, location),
         }
         self.settle_next(full, before, next, location, &taken);
         Ok(version)
@@ -391,13 +413,16 @@ impl Engine {
         taken: &Taken,
     ) {
         self.count_waste(before);
-        if let Found::Record(view) = self.log.view(location) {
-            if next.kind == Kind::Removed {
+        let removed = next.kind == Kind::Removed;
+        if (removed || taken.counts())
+            && let Found::Record(view) = self.log.view(location)
+        {
+            if removed {
                 self.log.waste.add_removals(location.chunk(), view.header.record_bytes());
             }
             self.settle_held(taken, before, location, &view);
         }
-        if next.kind != Kind::Removed && before.is_expired(next.now) {
+        if !removed && before.is_expired(next.now) {
             self.count(full, |counters| &counters.expired);
         }
     }
@@ -482,7 +507,7 @@ impl Engine {
         next: &Next<'_>,
     ) -> Result<(Location, Version)> {
         let marks = if next.state.is_some() { Marks::STATE } else { Marks::NONE };
-        with_payload(next.state, next.outcome, |outcome| {
+        with_payload(next.state.as_ref(), next.outcome, |outcome| {
             let draft = Draft {
                 kind: next.kind,
                 marks: full.marks.and(marks),

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::format::location::Location;
 use crate::format::record::{Header, Kind};
 use crate::format::segment::BlockHeader;
+use crate::index::stripe::{Cell, StripeGuard};
 use crate::key::KeyHash;
 use crate::log::copies::{Copied, Source};
 use crate::log::scan::Scanner;
@@ -61,8 +62,22 @@ struct Removal {
     needed: bool,
 }
 
+/// What a tombstone's key has come to.
+#[derive(Clone, Copy, Debug)]
+struct Latest {
+    /// The key's cell, if it still leads to the tombstone.
+    own: Option<Cell>,
+    /// A later record does the tombstone's work.
+    outlives: bool,
+}
+
 #[cfg(test)]
 impl Compactor {
+    /// Tombstones whose victims are to be looked for.
+    pub(crate) fn removals(&self) -> Option<usize> {
+        self.job.as_ref().map(|job| job.removals.len())
+    }
+
     /// No segment is being compacted.
     pub(crate) fn is_idle(&self) -> bool {
         self.job.is_none()
@@ -172,20 +187,58 @@ impl Engine {
         }
         for (at, header, hash) in records.into_iter().filter(|(_, h, _)| h.expires > now) {
             let location = Log::location(&segment, at);
-            // Whoever wrote the record has counted what it superseded by the time this is ours.
-            let mut stripe = self.index.lock(hash);
-            self.health.check_writable()?;
+            let source = self.source(&segment, job.bytes_left);
             if header.kind == Kind::Removed {
-                let version = header.version.as_u64();
-                job.removals.push(Removal { at, hash, version, needed: false });
-            } else if let Some((cell, _)) = stripe.find(hash, |other| other == location) {
-                let copied = self.copy_record(&segment, job.bytes_left, location, hash, now)?;
-                stripe.replace(cell, hash, copied.location);
+                // Whoever wrote it has counted what it superseded by the time the stripe is ours.
+                let stripe = self.index.lock(hash);
+                // Most keys that are removed are recorded again: one look at the slot spares those
+                // the search in every list.
+                if !self.latest_over(&stripe, location, hash)?.outlives {
+                    let version = header.version.as_u64();
+                    job.removals.push(Removal { at, hash, version, needed: false });
+                }
+            } else if self.copy_latest(&source, &header, location, hash, now)? {
                 self.log.waste.add_superseded(location.chunk(), header.record_bytes());
                 job.bytes_left = job.bytes_left.saturating_sub(header.record_bytes());
             }
         }
         Ok(true)
+    }
+
+    /// Copies a record, if its key's slot leads to it, and lets the slot lead to the copy.
+    fn copy_latest(
+        &self,
+        source: &Source<'_>,
+        header: &Header,
+        location: Location,
+        hash: KeyHash,
+        now: Timestamp,
+    ) -> Result<bool> {
+        loop {
+            let mut stripe = self.index.lock(hash);
+            self.health.check_writable()?;
+            let Some((cell, _)) = stripe.find(hash, |other| other == location) else {
+                return Ok(false);
+            };
+            if let Some(copied) = self.copy_record(source, location, hash)? {
+                stripe.replace(cell, hash, copied.location);
+                return Ok(true);
+            }
+            drop(stripe);
+            self.begin_copies(source, header, now)?;
+        }
+    }
+
+    fn source<'a>(&self, segment: &'a Segment, bytes_left: u64) -> Source<'a> {
+        Source { segment, bytes_left, is_remain: is_small(segment, &self.config) }
+    }
+
+    /// Begins a segment for copies, with no stripe locked: callers would wait for its syncs.
+    fn begin_copies(&self, source: &Source<'_>, header: &Header, now: Timestamp) -> Result<()> {
+        let lengths = (u64::from(header.key_len), u64::from(header.outcome_len));
+        let segment = self.log.begin_copies(source, lengths, now)?;
+        self.wheel.add(segment.ends, segment.number);
+        Ok(())
     }
 
     /// Finds out which tombstones kill something in another segment.
@@ -231,60 +284,79 @@ impl Engine {
         reclaimed: u64,
         now: Timestamp,
     ) -> Result<()> {
-        let location = Log::location(segment, removal.at);
-        let mut stripe = self.index.lock(removal.hash);
-        self.health.check_writable()?;
-        let Found::Record(view) = self.log.view(location) else {
-            return Err(self.damaged(location));
+        let Found::Record(view) = self.log.view(Log::location(segment, removal.at)) else {
+            return Err(self.damaged(Log::location(segment, removal.at)));
         };
-        let mut key = Vec::new();
-        view.copy_key(&mut key);
-        let (header, hash) = (view.header, removal.hash);
-        let latest = self.find_marked(&stripe, hash, &key, header.marks)?;
-        let leads_here = latest.location == Some(location);
-        // A record that ends sooner would leave what the tombstone kills to a later restart.
-        let outlived = latest.record.is_some_and(|view| view.header.expires >= header.expires);
-        if !leads_here && outlived {
-            return Ok(());
+        let header = view.header;
+        let source = self.source(segment, header.record_bytes());
+        while !self.copy_removal(&source, removal, reclaimed)? {
+            self.begin_copies(&source, &header, now)?;
         }
-        let copied = self.copy_record(segment, header.record_bytes(), location, hash, now)?;
-        if let (Some(cell), true) = (latest.cell, leads_here) {
-            stripe.replace(cell, hash, copied.location);
-        }
-        self.log.waste.add_removals(copied.location.chunk(), header.record_bytes());
-        copied.segment.looked_at.store(reclaimed, Ordering::Release);
         Ok(())
     }
 
-    /// Writes the record again, with every field as it is, and takes its promise along.
+    /// As [`Engine::keep_removal`]; false where a segment for copies has to be begun first.
+    fn copy_removal(&self, source: &Source<'_>, removal: &Removal, reclaimed: u64) -> Result<bool> {
+        let (location, hash) = (Log::location(source.segment, removal.at), removal.hash);
+        let mut stripe = self.index.lock(hash);
+        self.health.check_writable()?;
+        let latest = self.latest_over(&stripe, location, hash)?;
+        if latest.outlives {
+            return Ok(true);
+        }
+        let Some(copied) = self.copy_record(source, location, hash)? else { return Ok(false) };
+        if let Some(cell) = latest.own {
+            stripe.replace(cell, hash, copied.location);
+        }
+        let chunk = copied.location.chunk();
+        self.log.waste.add_removals(chunk, source.bytes_left);
+        copied.segment.looked_at.store(reclaimed, Ordering::Release);
+        Ok(true)
+    }
+
+    /// What the slot of a tombstone's key leads to.
+    fn latest_over(
+        &self,
+        stripe: &StripeGuard<'_>,
+        location: Location,
+        hash: KeyHash,
+    ) -> Result<Latest> {
+        let Found::Record(view) = self.log.view(location) else {
+            return Err(self.damaged(location));
+        };
+        let mut buffer = Vec::new();
+        let key = view.copy_key(&mut buffer);
+        let latest = self.find_marked(stripe, hash, key, view.header.marks)?;
+        let own = latest.cell.filter(|_| latest.location == Some(location));
+        // A record that ends sooner would leave what the tombstone kills to a later restart.
+        let ends_later =
+            latest.record.is_some_and(|other| other.header.expires >= view.header.expires);
+        Ok(Latest { own, outlives: own.is_none() && ends_later })
+    }
+
+    /// Writes the record again, with every field as it is, and takes its promise along; `None`
+    /// where a segment for copies has to be begun first.
     ///
     /// The key's stripe is locked.
     fn copy_record(
         &self,
-        segment: &Segment,
-        bytes_left: u64,
+        source: &Source<'_>,
         location: Location,
         hash: KeyHash,
-        now: Timestamp,
-    ) -> Result<Copied> {
+    ) -> Result<Option<Copied>> {
         let Found::Record(view) = self.log.view(location) else {
             return Err(self.damaged(location));
         };
         let promised = self.promise_of_copy(&view, location);
-        let is_remain = is_small(segment, &self.config);
-        let source = Source { segment, bytes_left, is_remain };
-        let copied = self.log.append_copy(&source, &view, hash, now);
+        let copied = self.log.append_copy(source, &view, hash);
         if let Some(bytes) = promised {
-            // Where the copy failed, the record keeps its promise.
+            // Where there is no copy yet, the record keeps its promise.
             let keeper = copied.as_ref().map_or(location, |copied| copied.location);
             self.log.reserve.attach(keeper, bytes);
         }
-        let copied = copied?;
+        let Some(copied) = copied else { return Ok(None) };
         self.move_held(&view, location, copied.location);
         self.note(copied.location, hash);
-        if copied.begun {
-            self.wheel.add(copied.segment.ends, copied.segment.number);
-        }
-        Ok(copied)
+        Ok(Some(copied))
     }
 }

@@ -486,3 +486,59 @@ fn lookups_go_on_undisturbed_while_their_records_are_copied() {
     });
     assert!(engine.stats().segments_compacted >= 20);
 }
+
+/// Segments for copies take several syncs, which whoever wants a key of the stripe would wait for.
+#[test]
+fn compaction_holds_no_stripe_while_the_disk_is_at_work() {
+    let bench = Bench::with(|config| config.lanes = 1);
+    let engine = Arc::new(bench.open());
+    let keys: Vec<_> = (0..9_000).map(|i| format!("key {i}")).collect();
+    keys.iter().for_each(|key| assert!(insert(&engine, key, &[7; 200], NEVER)));
+    keys.iter().step_by(2).for_each(|key| assert!(remove(&engine, key)));
+    insert(&engine, "short", b"", 400 * MINUTE);
+    seal(&engine);
+    let (calls, own) = (Arc::new(std::sync::atomic::AtomicU64::new(0)), engine.clone());
+    let counted = calls.clone();
+    *bench.disk.watch.lock() = Some(Box::new(move |_| {
+        let ((say, said), engine) = (std::sync::mpsc::channel(), own.clone());
+        let lock_all = move || {
+            (0..engine.index.stripe_count()).for_each(|one| drop(engine.index.lock_stripe(one)));
+            say.send(())
+        };
+        let locks = std::thread::spawn(lock_all);
+        assert!(said.recv_timeout(Duration::from_secs(60)).is_ok(), "a stripe is locked");
+        locks.join().unwrap().unwrap();
+        counted.fetch_add(1, Ordering::SeqCst);
+    }));
+    compact(&engine, |_| true);
+    *bench.disk.watch.lock() = None;
+    let (calls, stats) = (calls.load(Ordering::SeqCst), engine.stats());
+    assert!(calls > 10 && stats.segments_compacted > 1, "{calls} calls, {stats:?}");
+    for (number, key) in keys.iter().enumerate() {
+        assert_eq!(picture(&engine, key).is_some(), number % 2 == 1);
+    }
+}
+
+#[test]
+fn tombstones_of_keys_that_are_known_again_are_not_looked_for_in_any_list() {
+    let bench = Bench::with(|config| config.lanes = 1);
+    let engine = bench.open();
+    let keys: Vec<_> = (0..100).map(|i| format!("key {i}")).collect();
+    keys.iter().for_each(|key| assert!(insert(&engine, key, b"first", NEVER)));
+    seal(&engine);
+    keys.iter().for_each(|key| assert!(remove(&engine, key)));
+    keys[..60].iter().for_each(|key| assert!(insert(&engine, key, b"second", NEVER)));
+    // These end sooner than what was removed.
+    keys[60..75].iter().for_each(|key| assert!(insert(&engine, key, b"second", MINUTE)));
+    seal(&engine);
+    let before = pictures(&engine, &keys);
+    engine.compactor.lock().chosen = vec![engine.log.sealed().remove(1)];
+    let mut most = 0;
+    while engine.stats().segments_compacted == 0 {
+        engine.compact_step().unwrap();
+        most = most.max(engine.compactor.lock().removals().unwrap_or(0));
+    }
+    assert_eq!((most, pictures(&engine, &keys)), (40, before.clone()));
+    drop(engine);
+    assert_eq!(pictures(&bench.open(), &keys), before);
+}

@@ -53,7 +53,6 @@ pub(crate) struct Ends<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended<'a> {
     pub(crate) next: Next<'a>,
-    state: State,
     deadline: Timestamp,
     counter: fn(&Counters) -> &AtomicU64,
 }
@@ -154,18 +153,18 @@ impl Engine {
             Ending::Release(_) | Ending::Renew(_) => known.point(),
             _ => Vec::new(),
         };
-        let Ended { next, state, deadline, counter } = ended(known, ends, &point);
+        let Ended { next, deadline, counter } = ended(known, ends, &point);
         let version = self.write_next(stripe, full, before, &next)?;
         self.count(full, counter);
         let meta = RecordMeta {
             version,
             created: next.now,
             expires: next.expires,
-            first_seen: state.first_seen,
-            attempts: state.attempts,
+            first_seen: known.state.first_seen,
+            attempts: known.state.attempts,
             failed: next.kind == Kind::Failed,
-            has_fingerprint: state.fingerprint.is_some(),
-            gone: state.mark_only,
+            has_fingerprint: known.state.fingerprint.is_some(),
+            gone: ends.mark.is_some(),
         };
         Ok(Written { meta, deadline })
     }
@@ -210,5 +209,5 @@ pub(crate) fn ended<'a>(known: &Known<'_>, ends: Ends<'a>, point: &'a [u8]) -> E
     let lifetime_ms = state.anchor.lifetime_ms(known.state.retention_ms);
     let room = Room::default();
     let next = Next { kind, state: Some(state), outcome, now, expires, lifetime_ms, room };
-    Ended { next, state, deadline, counter }
+    Ended { next, deadline, counter }
 }

@@ -23,6 +23,13 @@ pub(crate) struct Taken {
     pub(crate) most: Held,
 }
 
+impl Taken {
+    /// False for a key outside of any namespace, of which nothing is counted.
+    pub(crate) fn counts(&self) -> bool {
+        self.space != 0
+    }
+}
+
 impl Engine {
     /// Takes room in its namespace for a key that is new there.
     pub(crate) fn take_held(
@@ -53,7 +60,7 @@ impl Engine {
         location: Location,
         view: &RecordView<'_>,
     ) {
-        if taken.space == 0 {
+        if !taken.counts() {
             return;
         }
         let (holdings, after) = (&self.log.holdings, Held::by(&view.header));

@@ -95,7 +95,7 @@ impl Engine {
         if !search.has_match() {
             return None;
         }
-        let replay = self.log.glance_wide(search.location()?, key)?;
+        let replay = self.log.glance_wide(search.location()?, key, Marks::NONE)?;
         Self::hand_over_glanced(search, &replay, now, receive)
     }
 

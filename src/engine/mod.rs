@@ -98,6 +98,7 @@ use crate::filter::Filter;
 use crate::index::Index;
 use crate::key::KeyHasher;
 use crate::log::Log;
+use crate::policy::Terms;
 use crate::stats::{FilterStats, NamespaceStats, RecoveryReport, Stats};
 use crate::sys::ring::Ring;
 use crate::sys::sync::Mutex;
@@ -120,6 +121,8 @@ pub(crate) struct Engine {
     lifetime: u64,
     /// Checks of keys outside of any namespace need nothing of the policy.
     plain: bool,
+    /// What a `begin` asks for that has no options of its own; `None` where that is an error.
+    terms: Option<Terms>,
     /// When the store was created, or last lost records: what was handled before may be forgotten.
     remembers_from: Timestamp,
     health: Health,

@@ -20,6 +20,7 @@ use crate::key::KeyHasher;
 use crate::log::Log;
 use crate::log::catalog::Sizes;
 use crate::log::spaces::SPACES_MAX;
+use crate::policy::BeginOptions;
 use crate::stats::RecoveryReport;
 use crate::sys::disk::Disk;
 use crate::sys::random;
@@ -67,20 +68,21 @@ impl Engine {
             .map_err(|e| Error::io("reserve filter memory", &disk.path(""), e))?;
         let mut hasher = KeyHasher::new(identity.secret);
         adjust(&mut hasher);
-        let jumps = config.jumps;
         let config_is_plain = config.policy.is_plain();
+        let terms = config.policy.terms(&BeginOptions::new(), lifetime).ok();
         let counters = Ring::new(COUNTERS, |_| CachePadded::new(Counters::default()));
         let mut engine = Self {
             index,
             log,
             wheel: Wheel::default(),
-            clock: EngineClock::new(config.clock.clone(), manifest.time, jumps),
+            clock: EngineClock::new(config.clock.clone(), manifest.time, config.jumps),
             config,
             filter,
             renewal: crate::sys::sync::Mutex::default(),
             hasher,
             lifetime,
             plain: config_is_plain,
+            terms,
             remembers_from: identity.created.max(manifest.salvaged.unwrap_or_default()),
             health: crate::engine::health::Health::default(),
             sweeper: crate::sys::sync::Mutex::default(),

@@ -164,11 +164,14 @@ impl Engine {
             after: None,
         };
         let source = Source { segment: &one.segment, bytes_left: 0, is_remain: true };
-        let copied = self.log.append_as(&source, &draft, one.version, now);
-        let copied = copied.map_err(|error| self.health.judge(error))?;
-        if copied.begun {
-            self.wheel.add(copied.segment.ends, copied.segment.number);
-        }
+        let copied = loop {
+            if let Some(copied) = self.log.append_as(&source, &draft, one.version) {
+                break copied;
+            }
+            let begun = self.log.begin_copies(&source, (one.key.len() as u64, 0), now);
+            let begun = begun.map_err(|error| self.health.judge(error))?;
+            self.wheel.add(begun.ends, begun.number);
+        };
         let chunk = copied.location.chunk();
         if let Found::Record(view) = self.log.view(copied.location) {
             self.log.waste.add_removals(chunk, view.header.record_bytes());

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::options::CheckOptions;
 use crate::policy::{Anchor, BeginOptions, OUTCOME_BYTES_RESERVED, Policy};
 use crate::record::{Ignore, Own, Record};
+use crate::sys::memory_disk::Fault;
 use crate::time::Timestamp;
 use crate::version::Version;
 
@@ -251,4 +252,21 @@ fn a_duplicate_that_finds_no_room_to_prolong_its_key_is_answered_all_the_same() 
 /// So many milliseconds after the clock's beginning.
 fn at(millis: u64) -> Option<Timestamp> {
     Some(Timestamp::from_millis(START + millis))
+}
+
+#[test]
+fn segments_whose_drop_had_to_be_repeated_are_swept_like_any_others() {
+    let bench = Bench::with(|_| {});
+    let engine = bench.open();
+    assert!(insert(&engine, "short", 300, MINUTE).unwrap());
+    bench.advance(10 * MINUTE);
+    let (at, kind) = (bench.disk.calls.lock().len() as u64, std::io::ErrorKind::StorageFull);
+    *bench.disk.fault.lock() = Some(Fault { at, from_then_on: true, kind });
+    for _ in 0..3 {
+        assert!(engine.expire(engine.clock.now()).is_err());
+    }
+    *bench.disk.fault.lock() = None;
+    assert_eq!(engine.expire(engine.clock.now()).unwrap(), 1);
+    while engine.sweep_step().unwrap().1 {}
+    assert!(!engine.log.has_dead() && !known(&engine, "short"));
 }

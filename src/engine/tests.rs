@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::engine::bench::{Bench, MINUTE, START, get};
 use crate::engine::claim::FullKey;
 use crate::error::Error;
+use crate::format::record::Marks;
 use crate::record::Own;
 use crate::time::{Clock, Timestamp};
 
@@ -164,7 +165,8 @@ fn a_record_read_without_the_lock_is_taken_back_once_its_slot_was_swept() {
     check(&engine, "key", b"outcome");
     let before = engine.clock.now();
     let search = engine.index.search(engine.hasher().hash(b"key")).unwrap();
-    let replay = engine.log.glance_wide(search.location().unwrap(), b"key").unwrap();
+    let location = search.location().unwrap();
+    let replay = engine.log.glance_wide(location, b"key", Marks::NONE).unwrap();
     let hand_over = || Engine::hand_over_glanced(&search, &replay, before, &mut Own);
     let found = hand_over();
     assert_eq!(found.flatten().unwrap().outcome(), b"outcome");
@@ -172,6 +174,33 @@ fn a_record_read_without_the_lock_is_taken_back_once_its_slot_was_swept() {
     bench.clock.advance(Duration::from_millis(30 * MINUTE));
     while engine.maintain(Duration::from_secs(1)).unwrap().more {}
     assert!(hand_over().is_none());
+}
+
+#[test]
+fn nothing_seen_of_a_stripe_without_its_lock_counts_while_or_after_it_changes() {
+    let bench = Bench::new();
+    let engine = bench.open();
+    check(&engine, "key", b"outcome");
+    let (hash, now) = (engine.hasher().hash(b"key"), engine.clock.now());
+    let before = engine.index.search(hash).unwrap();
+    assert_eq!(engine.brief_found(&before, b"key", now).unwrap().outcome_len, 7);
+    let mut stripe = engine.index.lock(hash);
+    stripe.hide();
+    let meanwhile = engine.index.search(hash).unwrap();
+    assert!(engine.brief_found(&before, b"key", now).is_none());
+    assert!(engine.brief_found(&meanwhile, b"key", now).is_none());
+    stripe.show();
+    drop(stripe);
+    assert!(engine.brief_found(&before, b"key", now).is_none());
+    assert!(engine.brief_found(&meanwhile, b"key", now).is_none());
+    let after = engine.index.search(hash).unwrap();
+    assert!(engine.brief_found(&after, b"key", now).is_some());
+    // Nor does it count as a search for a key that is not there.
+    let absent = engine.hasher().hash(b"absent");
+    let mut stripe = engine.index.lock(absent);
+    stripe.hide();
+    assert!(engine.index.search(absent).is_none_or(|search| !search.holds()));
+    stripe.show();
 }
 
 #[test]

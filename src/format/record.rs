@@ -324,8 +324,8 @@ impl Header {
     }
 }
 
-/// When a record with a compact header expires: for ever that is never. A sum that would be more than
-/// fits would be the same, which is why such a record takes a wide header.
+/// When a record with a compact header expires: for ever that is never. A sum that would be more
+/// than fits would be the same, which is why such a record takes a wide header.
 #[inline(always)]
 fn compact_expiry(created: Timestamp, lifetime: u64) -> Timestamp {
     Timestamp::from_millis(created.as_millis().saturating_add(lifetime))

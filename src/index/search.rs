@@ -182,8 +182,8 @@ impl<'a> Search<'a> {
 /// is not the key, as the comparison of keys will show, and no branch has to wait for the first
 /// line's contents. Every instruction here counts, as a processor that gets to the next call's
 /// memory while it waits for this one's does twice as many calls. So nothing is asked before there
-/// is a match: what lies behind the last line of a block, or at the place of a stripe without lines,
-/// is no less harmless to read than a line that is being changed.
+/// is a match: what lies behind the last line of a block, or at the place of a stripe without
+/// lines, is no less harmless to read than a line that is being changed.
 #[derive(Clone, Copy)]
 pub(crate) struct Look<'a> {
     pub(crate) sight: Sight<'a>,

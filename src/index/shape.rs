@@ -28,8 +28,8 @@ const ORDER_SHIFT: u32 = 27;
 pub(crate) struct Shape {
     /// The number of lines, and above it the order: lines in a block are two to its power.
     sizes: AtomicU32,
-    /// What to add to the number of a line in each block to have its place in the arena: the block's
-    /// first line, less the number which that has in the stripe.
+    /// What to add to the number of a line in each block to have its place in the arena: the
+    /// block's first line, less the number which that has in the stripe.
     bases: [AtomicU32; BASES],
 }
 

@@ -367,9 +367,12 @@ impl<'a> StripeGuard<'a> {
     fn move_slots(&mut self, more: u32, is_dead: impl Fn(Location) -> bool) -> Result<()> {
         MOVING.with(|moving| {
             let moving = &mut *moving.borrow_mut();
-            // One more, as every slot is first written and then counted or not.
-            moving.slots.clear();
-            moving.slots.resize(self.counts.held as usize + 1, 0);
+            // One more, as every slot is first written and then counted or not. What is left there
+            // of other stripes is written over.
+            let most = self.counts.held as usize + 1;
+            if moving.slots.len() < most {
+                moving.slots.resize(most, 0);
+            }
             let mut kept = 0;
             for lines in self.blocks() {
                 for line in lines {
@@ -382,14 +385,13 @@ impl<'a> StripeGuard<'a> {
                     }
                 }
             }
-            moving.slots.truncate(kept);
             let spare = (kept as u64 / 16 + 1).max(u64::from(more));
             let mut grown = Ok(());
             while grown.is_ok() && kept as u64 + spare > self.capacity() {
                 grown = self.grow();
             }
             // Also where it has not grown enough: after the first step the lines hold nothing.
-            self.lay_out(moving);
+            self.lay_out(moving, kept);
             grown
         })
     }
@@ -400,36 +402,31 @@ impl<'a> StripeGuard<'a> {
         (0..shape.block_count()).map(move |block| index.lines(shape.block(block), order))
     }
 
-    /// Clears all lines and places the slots again.
+    /// Clears all lines and places the first `count` slots again.
     ///
     /// As the home line grows with the tag, both the slots and the lines they go to are passed
     /// from front to back.
-    fn lay_out(&mut self, moving: &mut Moving) {
-        let (lines, order) = (self.shape().lines(), self.shape().order());
-        let mut blocks: [&[Line]; BLOCKS_MAX] = [&[]; BLOCKS_MAX];
-        for (to, block) in blocks.iter_mut().zip(self.blocks()) {
-            for line in block {
-                line.0.iter().for_each(|cell| Slot::EMPTY.store(cell));
-            }
-            *to = block;
+    fn lay_out(&mut self, moving: &mut Moving, count: usize) {
+        let (shape, sizes) = (self.shape(), self.shape().sizes());
+        for line in self.blocks().flatten() {
+            line.0.iter().for_each(|cell| Slot::EMPTY.store(cell));
         }
-        moving.filled.clear();
-        moving.filled.resize(lines as usize, 0);
-        for bits in &moving.slots {
+        let Moving { slots, filled } = moving;
+        filled.clear();
+        filled.resize(sizes.lines() as usize, 0);
+        for bits in slots.get(..count).unwrap_or_default() {
             let slot = Slot::from_bits(*bits);
-            let mut number = slot.tag().home(lines);
+            let mut number = slot.tag().home(sizes.lines());
             // Ends, as there are fewer slots than cells.
-            while moving.filled.get(number as usize).is_some_and(|filled| *filled == FULL) {
+            while filled.get(number as usize) == Some(&FULL) {
                 number = self.after(number);
             }
-            let Some(filled) = moving.filled.get_mut(number as usize) else { return };
-            let block = blocks.get((number >> order) as usize).copied().unwrap_or_default();
-            if let Some(line) = block.get((number & !(u32::MAX << order)) as usize) {
-                put(line, u32::from(*filled), slot);
-            }
-            *filled += 1;
+            let Some(used) = filled.get_mut(number as usize) else { return };
+            let line = self.index.line(shape.line(sizes, number));
+            slot.store(&line.0[usize::from(*used) % LINE_SLOTS]);
+            *used += 1;
         }
-        let count = moving.slots.len() as u64;
+        let count = count as u64;
         let left = self.capacity().saturating_sub(count);
         self.counts.left = u32::try_from(left).unwrap_or(u32::MAX);
         self.counts.held = u32::try_from(count).unwrap_or(u32::MAX);

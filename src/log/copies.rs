@@ -36,8 +36,6 @@ pub(crate) struct Copies {
 pub(crate) struct Copied {
     pub(crate) location: Location,
     pub(crate) segment: Arc<Segment>,
-    /// The segment was begun for this copy.
-    pub(crate) begun: bool,
 }
 
 /// The segment that copies are made from.
@@ -51,17 +49,14 @@ pub(crate) struct Source<'a> {
 }
 
 impl Log {
-    /// Writes a copy of a record, with its own version.
-    ///
-    /// # Errors
-    /// `Full` if there is no room for another segment.
+    /// Writes a copy of a record, with its own version; `None` where [`Log::begin_copies`] has to
+    /// make room first.
     pub(crate) fn append_copy(
         &self,
         source: &Source<'_>,
         view: &RecordView<'_>,
         hash: KeyHash,
-        now: Timestamp,
-    ) -> Result<Copied> {
+    ) -> Option<Copied> {
         let (mut key, mut outcome) = (Vec::new(), Vec::new());
         let header = &view.header;
         let draft = Draft {
@@ -75,50 +70,60 @@ impl Log {
             expires: header.expires,
             after: None,
         };
-        self.append_as(source, &draft, header.version, now)
+        self.append_as(source, &draft, header.version)
     }
 
-    /// Writes a record that has its version already, to where copies go.
-    ///
-    /// # Errors
-    /// As [`Log::append_copy`].
+    /// Writes a record that has its version already to where copies go; else as
+    /// [`Log::append_copy`].
     pub(crate) fn append_as(
         &self,
         source: &Source<'_>,
         draft: &Draft<'_>,
         version: Version,
-        now: Timestamp,
-    ) -> Result<Copied> {
+    ) -> Option<Copied> {
         let digest = draft.hash.digest(draft.outcome);
-        let bytes = Header::record_bytes_max(draft.key.len() as u64, draft.outcome.len() as u64);
-        let span = u32::try_from((bytes + HEAD_BYTES + 64).div_ceil(BLOCK_BYTES))
-            .map_err(|_| Error::Full { what: "segment space" })?;
+        let span = span_of(draft.key.len() as u64, draft.outcome.len() as u64).ok()?;
         let mut copies = self.copies.lock();
-        let mut begun = false;
+        let segment = copies.segment.clone().filter(|segment| serves(segment, source))?;
         loop {
-            let serves = |segment: &&Arc<Segment>| serves(segment, source);
-            if let Some(segment) = copies.segment.clone().as_ref().filter(serves) {
-                let (words, ends) = (self.space.words(), segment.ends);
-                let copied = copies.lane.copy(words, ends, draft, digest, version);
-                if let Some(location) = copied {
-                    return Ok(Copied { location, segment: segment.clone(), begun });
-                }
-                if let Some(block) = self.catalog.lock().claim_in(segment, span) {
-                    copies.lane.add(Cursor::begin(segment.clone(), block, span, words));
-                    continue;
-                }
+            let (words, ends) = (self.space.words(), segment.ends);
+            if let Some(location) = copies.lane.copy(words, ends, draft, digest, version) {
+                return Some(Copied { location, segment });
             }
-            let segment = self.begin_copies(source, span, now)?;
-            begun = true;
-            if let Some(before) = copies.segment.replace(segment) {
-                copies.lane.leave(&before);
-                self.catalog.lock().deactivate(&before);
-            }
+            let block = self.catalog.lock().claim_in(&segment, span)?;
+            copies.lane.add(Cursor::begin(segment.clone(), block, span, words));
         }
     }
 
-    /// Begins a segment for copies, with room for `span` blocks and for what is left to copy.
-    fn begin_copies(&self, source: &Source<'_>, span: u32, now: Timestamp) -> Result<Arc<Segment>> {
+    /// Begins a segment for copies, with room for what is left to copy and for a record whose key
+    /// and payload are so long.
+    ///
+    /// It takes several syncs, so no lock is held that callers wait for, unless they need a new
+    /// segment themselves.
+    ///
+    /// # Errors
+    /// `Full` if there is no room for another segment.
+    pub(crate) fn begin_copies(
+        &self,
+        source: &Source<'_>,
+        (key_len, payload_len): (u64, u64),
+        now: Timestamp,
+    ) -> Result<Arc<Segment>> {
+        let segment = self.create_for_copies(source, span_of(key_len, payload_len)?, now)?;
+        let mut copies = self.copies.lock();
+        if let Some(before) = copies.segment.replace(segment.clone()) {
+            copies.lane.leave(&before);
+            self.catalog.lock().deactivate(&before);
+        }
+        Ok(segment)
+    }
+
+    fn create_for_copies(
+        &self,
+        source: &Source<'_>,
+        span: u32,
+        now: Timestamp,
+    ) -> Result<Arc<Segment>> {
         let _growing = self.growing.lock();
         let needed = (u64::from(span) * BLOCK_BYTES).max(source.bytes_left + BLOCK_BYTES);
         let needed = needed + HEAD_BYTES;
@@ -154,6 +159,13 @@ impl Log {
         copies.lane.leave(segment);
         copies.segment.take_if(|own| Arc::ptr_eq(own, segment));
     }
+}
+
+/// Blocks that a record of this size may take.
+fn span_of(key_len: u64, payload_len: u64) -> Result<u32> {
+    let bytes = Header::record_bytes_max(key_len, payload_len);
+    let span = (bytes + HEAD_BYTES + 64).div_ceil(BLOCK_BYTES);
+    u32::try_from(span).map_err(|_| Error::Full { what: "segment space" })
 }
 
 /// Whether records of the source may be copied to `segment`.

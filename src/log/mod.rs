@@ -219,15 +219,22 @@ impl Log {
     }
 
     /// As [`Log::glance`], whatever the header.
-    pub(crate) fn glance_wide(&self, location: Location, key: &[u8]) -> Option<Replay<'_>> {
-        if let Some(glimpse) = self.glance(location, key) {
+    pub(crate) fn glance_wide(
+        &self,
+        location: Location,
+        key: &[u8],
+        marks: Marks,
+    ) -> Option<Replay<'_>> {
+        if marks == Marks::NONE
+            && let Some(glimpse) = self.glance(location, key)
+        {
             return Some(glimpse.replay());
         }
         let entry = self.table.get(location.chunk()).filter(|entry| !entry.unverified)?;
         let view = RecordView::at(self.space.words(), &entry, location)?;
         // Whether an outcome is still replayed is for the locked search to say.
         let ends = || view.state().is_some_and(|state| state.outcome_ends());
-        view.replay().filter(|_| view.key_equals(key, Marks::NONE) && !ends())
+        view.replay().filter(|_| view.key_equals(key, marks) && !ends())
     }
 
     /// True when every byte of a record is what was written at its place.
@@ -324,7 +331,9 @@ impl Log {
         }
         // Records that become invisible must not be followed by lower versions of their keys.
         self.versions.retire_ranges();
-        self.unswept.fetch_add(segments.len() as u64, Ordering::SeqCst);
+        // Those of an attempt that failed count already.
+        let fresh = segments.iter().filter(|one| !one.dropped.swap(true, Ordering::AcqRel)).count();
+        self.unswept.fetch_add(fresh as u64, Ordering::SeqCst);
         for segment in &segments {
             self.table.clear(segment.chunks());
         }
@@ -340,7 +349,7 @@ impl Log {
             saved => saved,
         };
         if let Err(error) = saved {
-            // They stay dead, and count once more when they are dropped again.
+            // They stay dead, and are dropped again.
             let mut catalog = self.catalog.lock();
             segments.iter().for_each(|segment| catalog.restore(segment.clone()));
             return Err(error);

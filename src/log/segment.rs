@@ -85,6 +85,8 @@ pub(crate) struct Segment {
     pub(crate) left: Mutex<Vec<Written>>,
     /// Its place may be another segment's by now.
     pub(crate) freed: AtomicBool,
+    /// It counts among the segments dropped and not swept.
+    pub(crate) dropped: AtomicBool,
     /// Blocks claimed so far; changed under the catalog's lock.
     pub(crate) claimed: AtomicU32,
     /// Lanes' blocks in it.
@@ -121,6 +123,7 @@ impl Segment {
             sync_failed: Mutex::default(),
             left: Mutex::default(),
             freed: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
             claimed: AtomicU32::new(0),
             cursors: AtomicU32::new(0),
             sealed: AtomicBool::new(false),

@@ -11,9 +11,10 @@ use crate::sys::files::{Directory, UNFINISHED};
 use crate::sys::space::Space;
 use crate::sys::words;
 
-/// What is read at once, and again in pages where that fails.
-const PIECE_BYTES: usize = 1 << 20;
+/// What is read at once, and again in pages where that fails: it stays in the processor's cache.
+const PIECE_BYTES: usize = 64 << 10;
 const PAGE_BYTES: usize = 4096;
+static ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
 impl Directory {
     /// As [`Disk::replace`], for a file of `bytes` in all, which reads as zeros behind the
@@ -52,7 +53,8 @@ impl Directory {
     /// The file's length, and as much of it as fits in fresh memory of `bytes`.
     ///
     /// Pages that the device does not give are left zero. Nothing is mapped, so that a file that
-    /// shrinks meanwhile ends nobody.
+    /// shrinks meanwhile ends nobody. Holes are not read, and no memory is touched for what is
+    /// zero: that is most of a segment that is being filled.
     pub(crate) fn read_into_memory(&self, name: &str, bytes: u64) -> Result<(u64, Space)> {
         let path = self.path(name);
         let file = self.open_file(name, OFlags::RDONLY)?;
@@ -62,10 +64,9 @@ impl Directory {
             Space::reserve(room, room).map_err(|e| Error::io("reserve memory", &path, e))?;
         let mut piece = vec![0; PIECE_BYTES];
         let mut at = 0;
-        while at < bytes.min(len) {
-            piece.fill(0);
+        while let Some(data) = next_data(&file, at).filter(|data| *data < bytes.min(len)) {
+            at = data;
             if !read_fully(&file, &mut piece, at) {
-                piece.fill(0);
                 for (page, bytes) in piece.chunks_mut(PAGE_BYTES).enumerate() {
                     if !read_fully(&file, bytes, at + (page * PAGE_BYTES) as u64) {
                         bytes.fill(0);
@@ -74,11 +75,24 @@ impl Directory {
             }
             let first = usize::try_from(at / 8).unwrap_or(usize::MAX);
             let rest = space.words().get(first..).unwrap_or_default();
-            let fitting = rest.len().saturating_mul(8).min(piece.len());
-            words::write_bytes(rest, piece.get(..fitting).unwrap_or_default());
+            for (words, page) in rest.chunks(PAGE_BYTES / 8).zip(piece.chunks(PAGE_BYTES)) {
+                if page != ZEROS {
+                    words::write_bytes(words, page.get(..words.len() * 8).unwrap_or(page));
+                }
+            }
             at += PIECE_BYTES as u64;
         }
         Ok((len, space))
+    }
+}
+
+/// The page of the first byte from `at` on that is in no hole; `at` is one's beginning.
+fn next_data(file: &std::fs::File, at: u64) -> Option<u64> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(data) => Some(data - data % PAGE_BYTES as u64),
+        Err(rustix::io::Errno::NXIO) => None,
+        // Without an answer all counts as data.
+        Err(_) => Some(at),
     }
 }
 
@@ -102,16 +116,58 @@ pub(super) fn data_end(file: &std::fs::File, bytes: u64) -> u64 {
     bytes
 }
 
-/// Fills the buffer as far as the file goes; false if the device refuses.
+/// Fills the buffer as far as the file goes, and with zeros behind; false if the device refuses.
 fn read_fully(file: &std::fs::File, buffer: &mut [u8], at: u64) -> bool {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, at + filled as u64) {
-            Ok(0) => return true,
+            Ok(0) => {
+                rest.fill(0);
+                return true;
+            }
             Ok(read) => filled += read,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return false,
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::PIECE_BYTES;
+    use crate::sys::files::Directory;
+    use crate::sys::words;
+
+    #[test]
+    fn a_file_is_read_as_it_is_with_holes_and_zeros_and_however_long_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::open_exclusive(folder.path()).unwrap();
+        let piece = PIECE_BYTES as u64;
+        // Around pages and pieces, behind long holes, and at the end of the file.
+        let places = [0, 4_090, 5 * piece - 3, 9 * piece + 4_096, 40 * piece + 777, 64 * piece - 1];
+        for (count, len) in [(0, 0), (1, 100), (3, 9 * piece), (6, 64 * piece), (6, 70 * piece + 5)]
+        {
+            let file = std::fs::File::create(folder.path().join("file")).unwrap();
+            let mut expected = vec![0; usize::try_from(80 * piece).unwrap()];
+            file.set_len(len).unwrap();
+            // Written, and zero all the same.
+            file.write_all_at(&[0; 5_000], len / 2).unwrap();
+            for place in places.into_iter().take(count) {
+                file.write_all_at(b"bytes", place).unwrap();
+                let at = usize::try_from(place).unwrap();
+                expected[at..at + 5].copy_from_slice(b"bytes");
+            }
+            let len = file.metadata().unwrap().len();
+            for room in [4_096, 9 * piece, 64 * piece, 80 * piece] {
+                let (found, space) = directory.read_into_memory("file", room).unwrap();
+                let mut bytes = vec![1; usize::try_from(room).unwrap()];
+                words::read_bytes(space.words(), &mut bytes);
+                assert_eq!(found, len);
+                assert!(bytes == expected[..bytes.len()], "{count} of {len} in {room}");
+            }
+        }
+    }
 }

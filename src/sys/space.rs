@@ -29,7 +29,7 @@ pub(crate) struct Space {
     /// One page more, which is never anything but zeros.
     map: MmapRaw,
     bytes: usize,
-    /// Makes any number a word's place in bytes, of as many as the largest power of two that there are.
+    /// Makes any number a word's place in bytes, below the largest power of two that there are.
     mask: usize,
 }
 
@@ -68,8 +68,8 @@ impl Space {
         unsafe { std::slice::from_raw_parts(first, self.bytes / WORD) }
     }
 
-    /// The words from byte `at` on, which is counted modulo the bytes that there are: a power of two,
-    /// to have each be some place's. There is no check to be made, and no answer but words.
+    /// The words from byte `at` on, which is counted modulo the bytes that there are: a power of
+    /// two, to have each be some place's. There is no check to be made, and no answer but words.
     #[inline(always)]
     pub(crate) fn window(&self, at: usize) -> &[AtomicU64; WINDOW_WORDS] {
         let first = self.map.as_ptr().wrapping_add(at & self.mask);

@@ -6,4 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod embedded;
+mod faults;
+mod run;
+mod sides;
 mod threads;
+mod tiered;
+mod tiered_ends;
+mod tiers;
+mod wrong;

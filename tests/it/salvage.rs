@@ -402,6 +402,7 @@ fn the_mark_of_a_salvage_goes_by_the_stores_own_clock_and_stays() {
     let report = small().clock(clock.clone()).salvage(directory.path()).unwrap();
     assert_eq!(report.at.as_millis(), START + 10_000);
     for _ in 0..2 {
+        assert_eq!(inspect::stat(directory.path()).unwrap().salvaged, Some(report.at));
         let store = small().clock(clock.clone()).open(directory.path()).unwrap();
         assert_eq!(store.recovery().salvaged, Some(report.at));
         let sent = |after: u64| Timestamp::from_millis(report.at.as_millis() + after);

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::args::Args;
-use crate::keys::{Generator, Shuffle};
+use crate::keys::{Generator, KeyShape, Shuffle};
+use crate::popular::{Random, Zipf};
 
 /// Less than this to write back does not disturb the next process.
 const DIRTY_MAX: u64 = 10 << 20;
@@ -31,6 +32,8 @@ pub struct Header {
     pub file_system: String,
     /// Whether the kernel makes huge pages of its own accord.
     pub transparent_hugepage: String,
+    /// Processes that wanted a processor in the minute before the run, on average.
+    pub load: f64,
     /// When the run began, in UTC.
     pub date: String,
     /// Commit of the source tree, with `+` when the tree differs from it.
@@ -39,6 +42,8 @@ pub struct Header {
     pub new_key_ns: f64,
     /// Nanoseconds to make one key and its outcome in random order, part of every `dup`.
     pub dup_key_ns: f64,
+    /// Nanoseconds more to draw a key by Zipf's law, part of `mix_zipf`.
+    pub zipf_ns: f64,
 }
 
 /// Memory of this process.
@@ -56,7 +61,7 @@ pub fn header(args: &Args, dir: &Path) -> Header {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let hugepage = read("/sys/kernel/mm/transparent_hugepage/enabled");
     let chosen = hugepage.split(['[', ']']).nth(1).unwrap_or("unknown");
-    let (new_key_ns, dup_key_ns) = generator_cost(args.seed);
+    let [new_key_ns, dup_key_ns, zipf_ns] = generator_cost(args.seed);
     Header {
         cpu: field(&cpuinfo, "model name")
             .unwrap_or("unknown")
@@ -66,16 +71,28 @@ pub fn header(args: &Args, dir: &Path) -> Header {
         kernel: read("/proc/sys/kernel/osrelease"),
         file_system: file_system(dir),
         transparent_hugepage: chosen.to_owned(),
+        load: load(),
         date: utc(SystemTime::now()),
         commit: commit(),
         new_key_ns,
         dup_key_ns,
+        zipf_ns,
     }
 }
 
 /// What this process has in memory now.
 pub fn memory() -> Result<Memory> {
-    let status = fs::read_to_string("/proc/self/status")?;
+    memory_of("self")
+}
+
+/// What another process has in memory now.
+#[cfg(feature = "services")]
+pub fn memory_of_process(id: u32) -> Result<Memory> {
+    memory_of(&id.to_string())
+}
+
+fn memory_of(process: &str) -> Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let file = kilobytes(&status, "RssFile") + kilobytes(&status, "RssShmem");
     Ok(Memory {
         anon: kilobytes(&status, "RssAnon"),
@@ -125,6 +142,13 @@ pub fn disk_usage(dir: &Path) -> Result<u64> {
         };
     }
     Ok(bytes)
+}
+
+/// Processes that wanted a processor in the last minute.
+fn load() -> f64 {
+    let text = read("/proc/loadavg");
+    let first = text.split(' ').next();
+    first.and_then(|word| word.parse().ok()).unwrap_or(0.0)
 }
 
 fn read(path: &str) -> String {
@@ -184,21 +208,30 @@ fn commit() -> Option<String> {
     Some(if changed { commit + "+" } else { commit })
 }
 
-/// What making a key and its outcome costs, in nanoseconds, in order and shuffled.
-fn generator_cost(seed: u64) -> (f64, f64) {
+/// What making a key of 16 bytes and its outcome of 32 costs, in nanoseconds: in order, shuffled;
+/// and what drawing a rank does.
+fn generator_cost(seed: u64) -> [f64; 3] {
     const COUNT: u64 = 1 << 20;
-    let generator = Generator::new(seed);
+    let generator = Generator::new(seed, KeyShape::Random(16));
     let shuffle = Shuffle::new(COUNT - 1, seed);
-    let time = |order: &dyn Fn(u64) -> u64| {
+    let (zipf, mut random) = (Zipf::new(COUNT, 0.99), Random::new(seed));
+    let mut item = ([0_u8; 16], [0_u8; 32]);
+    let mut time = |work: &mut dyn FnMut(u64) -> u64, makes: bool| {
         let begin = Instant::now();
         for at in 0..COUNT - 1 {
-            let index = order(at);
-            let item = (generator.key::<16>(index), generator.outcome::<32>(index));
-            std::hint::black_box(&item);
+            let index = std::hint::black_box(work(at));
+            if makes {
+                generator.item(index, &mut item);
+                std::hint::black_box(&item);
+            }
         }
         (begin.elapsed().as_secs_f64() * 1e10 / COUNT as f64).round() / 10.0
     };
-    (time(&|at| at), time(&|at| shuffle.at(at)))
+    [
+        time(&mut |at| at, true),
+        time(&mut |at| shuffle.at(at), true),
+        time(&mut |_| zipf.rank(&mut random), false),
+    ]
 }
 
 /// A point in time as `YYYY-MM-DDTHH:MM:SSZ`.

@@ -1,14 +1,21 @@
 //! Measures oncelog beside other maps, caches and stores on one workload.
 
 mod args;
+mod bytes;
+mod chart;
 mod child;
 mod engine;
 mod keys;
+mod kinds;
 mod machine;
 mod paced;
+mod popular;
 mod report;
+mod rows;
 mod runner;
+mod slots;
 mod tally;
+mod timed;
 mod workload;
 
 use std::error::Error;
@@ -22,7 +29,7 @@ use crate::args::Args;
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::parse().expand();
     let done = args.check().and_then(|()| match args.role {
         Some(role) => child::run(&args, role),
         None => match (&args.redraw, &args.plots) {

@@ -9,142 +9,116 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::Result;
-use crate::args::{Args, Role, Workload};
-use crate::engine::Name;
-use crate::machine;
+use crate::args::Args;
+use crate::chart;
+use crate::kinds::{Durability, Role, Workload};
+use crate::machine::{self, Header};
 use crate::paced::{self, result::Paced};
 use crate::report::{self, Filled, Measured};
-
-const WARM_UP_SECONDS_MAX: f64 = 8.0;
-
-/// One process, or the two of a reopening.
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    engine: Name,
-    batch: usize,
-    part: Part,
-}
-
-/// What of the run a process does.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Part {
-    Measure,
-    Reopen,
-    Pace(Workload),
-}
+use crate::rows::{self, Row};
+use crate::slots::{self, Left, Part, Slot};
 
 /// Runs everything the command line asks for.
 ///
 /// An engine that fails does not end the run, but the program fails when all is done.
 pub fn run(args: &Args) -> Result<()> {
     let base = base_dir(args)?;
-    let mut report = Report::create(args)?;
-    report.write(&machine::header(args, &base))?;
-    let slots = slots(args);
+    let mut said: Vec<String> = Vec::new();
+    let groups = slots::groups(args, |why| {
+        if !said.contains(&why) {
+            eprintln!("{why}");
+            said.push(why);
+        }
+    });
+    let mut report = Report::create(args, machine::header(args, &base))?;
     for round in 0..args.runs {
-        let mut order = slots.clone();
-        order.rotate_left(round % slots.len().max(1));
-        for slot in order {
-            let (name, batch) = (slot.engine.as_str(), slot.batch);
-            eprintln!("run {}/{}: {name}, batch {batch}", round + 1, args.runs);
-            if let Err(error) = run_slot(args, slot, &base, &mut report) {
-                eprintln!("FAILED: {name}, batch {batch}: {error}");
-                report
-                    .failures
-                    .push(format!("{name}, batch {batch}: {error}"));
+        for slot in slots::round(&groups, round) {
+            let name = named(&slot);
+            eprintln!("run {}/{}: {name}", round + 1, args.runs);
+            if let Err(error) = run_slot(args, &slot, &base, &mut report) {
+                eprintln!("FAILED: {name}: {error}");
+                report.failures.push(format!("{name}: {error}"));
             }
             machine::wait_for_writeback(&base);
         }
     }
-    print!("\n{}", report::table(&report.results));
-    print!("\n{}", paced::result::text(&report.paced));
-    if let Some(dir) = args.plots.as_ref().filter(|_| !report.paced.is_empty()) {
-        let names = paced::plot::draw(&report.paced, dir)?;
+    print!("\n{}", report::tables(&report.results));
+    print!("{}", paced::result::text(&report.paced));
+    if let Some(dir) = &args.plots {
+        let mut names = Vec::new();
+        if !report.paced.is_empty() {
+            names.extend(paced::plot::draw(&report.paced, dir)?);
+        }
+        names.extend(chart::draw(&report.rows(), dir)?);
         eprintln!("plots in {}: {}", dir.display(), names.join(", "));
     }
     if report.failures.is_empty() {
         return Ok(());
     }
-    Err(format!(
-        "{} failed:\n  {}",
-        report.failures.len(),
-        report.failures.join("\n  ")
-    )
-    .into())
+    let (count, failures) = (report.failures.len(), report.failures.join("\n  "));
+    Err(format!("{count} failed:\n  {failures}").into())
 }
 
-/// Draws the plots of the paced results in a file that an earlier run wrote.
+fn named(slot: &Slot) -> String {
+    let part = match slot.part {
+        Part::Shared => String::new(),
+        Part::Alone(workload) | Part::Pace(workload) => format!(", {}", workload.as_str()),
+        Part::Reopen(left) => format!(", reopen {}", left.as_str()),
+    };
+    let (
+        name,
+        Slot {
+            keys,
+            threads,
+            batch,
+            ..
+        },
+    ) = (slot.engine.as_str(), slot);
+    format!("{name}{part}, {keys} keys, {threads} threads, batch {batch}")
+}
+
+/// Draws the plots of the results in a file that an earlier run wrote.
 pub fn redraw(results: &Path, dir: &Path) -> Result<()> {
-    let text = std::fs::read_to_string(results)?;
-    // Lines of other kinds are of other workloads.
-    let paced = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    let paced: Vec<Paced> = paced.collect();
-    if paced.is_empty() {
-        return Err(format!("{} has no result of a paced workload", results.display()).into());
-    }
-    print!("{}", paced::result::text(&paced));
-    paced::plot::draw(&paced, dir)?;
+    let cannot = |error| format!("{}: {error}", results.display());
+    let names = if results
+        .extension()
+        .is_some_and(|extension| extension == "csv")
+    {
+        let rows = rows::read(results)?;
+        if rows.is_empty() {
+            return Err(cannot("it has no result".to_owned()).into());
+        }
+        chart::draw(&rows, dir)?
+    } else {
+        let text = std::fs::read_to_string(results).map_err(|error| cannot(error.to_string()))?;
+        // Lines of other kinds are of other workloads.
+        let paced = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let paced: Vec<Paced> = paced.collect();
+        if paced.is_empty() {
+            let why = "it has no result of a paced workload, and its name does not end in .csv";
+            return Err(cannot(why.to_owned()).into());
+        }
+        print!("{}", paced::result::text(&paced));
+        paced::plot::draw(&paced, dir)?
+    };
+    eprintln!("plots in {}: {}", dir.display(), names.join(", "));
     Ok(())
 }
 
-/// Every engine with every batch size, one reopening of each that keeps anything, and the paced
-/// workloads of each that expires what it holds.
-fn slots(args: &Args) -> Vec<Slot> {
-    let mut slots = Vec::new();
-    let reopen = args.workloads.contains(&Workload::Reopen);
-    let is_measured = |workload: &&Workload| !workload.is_paced() && **workload != Workload::Reopen;
-    let measure = args.workloads.iter().any(|workload| is_measured(&workload));
-    for &batch in args.batch.iter().filter(|_| measure) {
-        let slot = |&engine| Slot {
-            engine,
-            batch,
-            part: Part::Measure,
-        };
-        slots.extend(args.engines.iter().map(slot));
-    }
-    let batch = args.batch.iter().copied().max().unwrap_or(1);
-    for &engine in args.engines.iter().filter(|_| reopen) {
-        match engine.is_durable() {
-            true => slots.push(Slot {
-                engine,
-                batch,
-                part: Part::Reopen,
-            }),
-            false => eprintln!("{} keeps nothing to reopen", engine.as_str()),
-        }
-    }
-    let mut paced: Vec<Workload> = args.workloads.clone();
-    paced.retain(|workload| workload.is_paced());
-    paced.sort_unstable();
-    for &engine in args.engines.iter().filter(|_| !paced.is_empty()) {
-        if engine.expires() {
-            let slot = |&workload| Slot {
-                engine,
-                batch: 1,
-                part: Part::Pace(workload),
-            };
-            slots.extend(paced.iter().map(slot));
-        } else {
-            eprintln!("{} expires nothing by itself: left out", engine.as_str());
-        }
-    }
-    slots
-}
-
-fn run_slot(args: &Args, slot: Slot, base: &Path, report: &mut Report) -> Result<()> {
-    if !args.cold && slot.part != Part::Reopen {
+fn run_slot(args: &Args, slot: &Slot, base: &Path, report: &mut Report) -> Result<()> {
+    if !args.cold && !matches!(slot.part, Part::Reopen(_)) {
         warm_up(args, slot, base)?;
     }
     let dir = temporary_folder(base)?;
     let mut command = match slot.part {
-        Part::Measure => command(args, slot, Role::Measure, dir.path())?,
+        Part::Shared | Part::Alone(_) => command(args, slot, Role::Measure, dir.path())?,
         Part::Pace(_) => command(args, slot, Role::Pace, dir.path())?,
-        Part::Reopen => {
-            let present = fill_and_kill(args, slot, &dir)?;
+        Part::Reopen(left) => {
+            let present = fill_and_leave(args, slot, left, &dir)?;
             let mut command = command(args, slot, Role::Open, dir.path())?;
-            command.args(["--present", &present]);
+            command.args(["--present", &present, "--left", left.as_str()]);
             command
         }
     };
@@ -171,19 +145,23 @@ fn run_slot(args: &Args, slot: Slot, base: &Path, report: &mut Report) -> Result
 /// touch, at up to 3 us for 4 KiB: for a store of a gigabyte more than all that an engine does.
 /// What this process gives back when it ends, the next one finds still backed, whichever engine it
 /// is.
-fn warm_up(args: &Args, slot: Slot, base: &Path) -> Result<()> {
+fn warm_up(args: &Args, slot: &Slot, base: &Path) -> Result<()> {
     let dir = temporary_folder(base)?;
-    let seconds = args.seconds_max.min(WARM_UP_SECONDS_MAX);
     let args = Args {
-        seconds_max: seconds,
+        seconds_max: args.seconds_max.min(args.warm_up_seconds),
         workloads: vec![Workload::New],
+        durability: Durability::Process,
+        latency: false,
         ..args.clone()
     };
+    if args.seconds_max < 0.001 {
+        return Ok(());
+    }
     let slot = Slot {
-        part: Part::Measure,
-        ..slot
+        part: Part::Shared,
+        ..slot.clone()
     };
-    let mut command = command(&args, slot, Role::Measure, dir.path())?;
+    let mut command = command(&args, &slot, Role::Measure, dir.path())?;
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let status = command.status()?;
     if !status.success() {
@@ -198,10 +176,15 @@ fn temporary_folder(base: &Path) -> Result<TempDir> {
         .tempdir_in(base)?)
 }
 
-/// Has a process fill the store, then kills it; returns the keys that are in it.
-fn fill_and_kill(args: &Args, slot: Slot, dir: &TempDir) -> Result<String> {
-    let mut command = command(args, slot, Role::Fill, dir.path())?;
-    let mut child = command.stdin(Stdio::piped()).spawn()?;
+/// Has a process fill the store, then kills it or lets it close; returns the keys that are in it.
+fn fill_and_leave(args: &Args, slot: &Slot, left: Left, dir: &TempDir) -> Result<String> {
+    let role = match left {
+        Left::Closed => Role::Close,
+        Left::Killed => Role::Fill,
+    };
+    let mut child = command(args, slot, role, dir.path())?
+        .stdin(Stdio::piped())
+        .spawn()?;
     let mut present = None;
     let read = each_line(&mut child, |line| {
         let filled: Filled = serde_json::from_str(line)?;
@@ -209,9 +192,14 @@ fn fill_and_kill(args: &Args, slot: Slot, dir: &TempDir) -> Result<String> {
         present = Some(numbers.join(","));
         Ok(false)
     });
-    child.kill()?;
-    child.wait()?;
+    if left == Left::Killed {
+        child.kill()?;
+    }
+    let status = child.wait()?;
     read?;
+    if left == Left::Closed && !status.success() {
+        return Err(format!("the process to fill the store ended with {status}").into());
+    }
     present.ok_or_else(|| "the filling process ended before it was killed".into())
 }
 
@@ -226,33 +214,44 @@ fn each_line(child: &mut Child, mut take: impl FnMut(&str) -> Result<bool>) -> R
     Ok(())
 }
 
-/// This program again, for one engine and one batch size or one paced workload.
-fn command(args: &Args, slot: Slot, role: Role, dir: &Path) -> Result<Command> {
+/// This program again, for one slot.
+fn command(args: &Args, slot: &Slot, role: Role, dir: &Path) -> Result<Command> {
     let workloads: Vec<&str> = match slot.part {
-        Part::Pace(workload) => vec![workload.as_str()],
-        _ => args
-            .workloads
-            .iter()
-            .map(|workload| workload.as_str())
-            .collect(),
+        Part::Pace(workload) | Part::Alone(workload) => vec![workload.as_str()],
+        Part::Reopen(_) => vec![Workload::New.as_str()],
+        Part::Shared => {
+            let shared = args.workloads.iter().filter(|w| w.shares_a_store());
+            shared.map(|workload| workload.as_str()).collect()
+        }
+    };
+    let durability = match slot.part {
+        Part::Alone(Workload::Synced) => Durability::Synced,
+        _ => args.durability,
     };
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args(["--engines", slot.engine.as_str()])
         .args(["--workloads", &workloads.join(",")])
-        .args(["--durability", args.durability.as_str()])
-        .args(["--keys", &args.keys.to_string()])
+        .args(["--durability", durability.as_str()])
+        .args(["--keys", &slot.keys.to_string()])
         .args(["--buckets", &args.buckets.to_string()])
-        .args(["--threads", &args.threads.to_string()])
+        .args(["--threads", &slot.threads.to_string()])
         .args(["--batch", &slot.batch.to_string()])
         .args(["--seconds-max", &args.seconds_max.to_string()])
-        .args(["--key-bytes", &args.key_bytes.to_string()])
+        .args(["--key-shape", &args.key_shape.to_string()])
         .args(["--outcome-bytes", &args.outcome_bytes.to_string()])
+        .args(["--mix-new", &args.mix_new.to_string()])
+        .args(["--mix-reads", &args.mix_reads.to_string()])
+        .args(["--zipf", &args.zipf.to_string()])
+        .args(["--recency", &args.recency.to_string()])
         .args(["--seed", &args.seed.to_string()])
         .args(["--role", role.as_str()])
         .arg("--dir")
         .arg(dir)
         .stdout(Stdio::piped());
+    if args.latency {
+        command.arg("--latency");
+    }
     if let Some(rate) = args.rate {
         command.args(["--rate", &rate.to_string()]);
     }
@@ -262,7 +261,8 @@ fn command(args: &Args, slot: Slot, role: Role, dir: &Path) -> Result<Command> {
 /// Where the stores go: `--dir`, or beside this program, or the system's temporary folder.
 fn base_dir(args: &Args) -> Result<PathBuf> {
     if let Some(dir) = &args.dir {
-        std::fs::create_dir_all(dir)?;
+        let cannot = |error| format!("--dir {}: {error}", dir.display());
+        std::fs::create_dir_all(dir).map_err(cannot)?;
         return Ok(dir.clone());
     }
     let program = std::env::current_exe()?;
@@ -273,9 +273,11 @@ fn base_dir(args: &Args) -> Result<PathBuf> {
     }
 }
 
-/// Results so far, and the file they go to as soon as their last run is in.
+/// Results so far, and the files they go to as soon as their last run is in.
 struct Report {
+    header: Header,
     json: Option<File>,
+    csv: Option<PathBuf>,
     runs: usize,
     lines: Vec<Measured>,
     results: Vec<Measured>,
@@ -284,18 +286,31 @@ struct Report {
 }
 
 impl Report {
-    fn create(args: &Args) -> Result<Report> {
-        let open = |path| OpenOptions::new().create(true).append(true).open(path);
+    fn create(args: &Args, header: Header) -> Result<Report> {
+        let open = |path: &PathBuf| {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            file.map_err(|error| format!("{}: {error}", path.display()))
+        };
         let json = args.json.as_ref().map(open).transpose()?;
-        let (lines, results, failures) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Report {
+        // Opened now, so that it is not after an hour of measuring that it turns out to be in vain.
+        args.csv.as_ref().map(open).transpose()?;
+        let mut report = Report {
+            header: header.clone(),
             json,
+            csv: args.csv.clone(),
             runs: args.runs,
-            lines,
-            results,
+            lines: Vec::new(),
+            results: Vec::new(),
             paced: Vec::new(),
-            failures,
-        })
+            failures: Vec::new(),
+        };
+        report.write(&header)?;
+        Ok(report)
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let row = |line| Row::of(&self.header, line);
+        self.results.iter().map(row).collect()
     }
 
     fn add(&mut self, line: Measured) -> Result<()> {
@@ -306,6 +321,9 @@ impl Report {
             && let Some(result) = report::median(&runs)
         {
             self.write(&result)?;
+            if let Some(path) = &self.csv {
+                rows::append(path, &Row::of(&self.header, &result))?;
+            }
             self.results.push(result);
         }
         Ok(())

@@ -1,10 +1,12 @@
 //! Counts an engine's answers and compares every outcome it gives.
 
+use crate::bytes::Bytes;
+
 /// The answers to check-and-set calls on one thread.
-#[derive(Debug, Default)]
-pub struct Tally<const V: usize> {
+#[derive(Debug)]
+pub struct Tally<V> {
     /// The outcomes recorded for the items made ahead.
-    pub expected: Vec<[u8; V]>,
+    pub expected: Vec<V>,
     /// Which of them is the first item of the call being answered.
     pub first: usize,
     /// Answers that the key was new.
@@ -15,15 +17,26 @@ pub struct Tally<const V: usize> {
     pub mismatched: u64,
 }
 
-impl<const V: usize> Tally<V> {
+impl<V> Default for Tally<V> {
+    fn default() -> Self {
+        Tally {
+            expected: Vec::new(),
+            first: 0,
+            new: 0,
+            duplicate: 0,
+            mismatched: 0,
+        }
+    }
+}
+
+impl<V: Bytes> Tally<V> {
     /// Counts the answer to item `at` of the call: `None` for new, or the outcome found.
     #[inline(always)]
     pub fn answer(&mut self, at: usize, found: Option<&[u8]>) {
         match found {
             None => self.new += 1,
             Some(outcome) => match self.expected.get(self.first + at) {
-                // As arrays, which takes a few instructions and no call.
-                Some(expected) if outcome.as_array() == Some(expected) => self.duplicate += 1,
+                Some(expected) if expected.is(outcome) => self.duplicate += 1,
                 _ => self.mismatched += 1,
             },
         }

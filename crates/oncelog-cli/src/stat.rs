@@ -25,13 +25,14 @@ pub(crate) fn run(arguments: &InspectArgs) -> Result<(), Failure> {
 
 fn human(arguments: &InspectArgs, report: &StatReport) -> String {
     let mut text = format!(
-        "directory  {}\nstore      {}\nformat     {}\ncreated    {}\nepoch      {}\n\
+        "directory  {}\nstore      {}\nformat     {}\ncreated    {}\nsalvaged   {}\nepoch      {}\n\
          in use     {}\ndurability {}\nunsynced   {} bytes\ndisk       {} bytes\n\
          filter     {}\nsegments   {}\n",
         arguments.directory.display(),
         report.store_id,
         report.format_version,
         time(report.created),
+        report.salvaged.map_or("never".to_owned(), time),
         report.epoch,
         if report.in_use { "yes" } else { "no" },
         report.durability,
@@ -126,6 +127,7 @@ fn json(report: &StatReport) -> Value {
         "format_version": report.format_version,
         "epoch": report.epoch,
         "created_ms": report.created.as_millis(),
+        "salvaged_ms": report.salvaged.map(Timestamp::as_millis),
         "in_use": report.in_use,
         "durability": report.durability,
         "unsynced_bytes": report.unsynced_bytes,

@@ -120,6 +120,12 @@ impl Entry {
         self.long || self.asked.outcome_ttl.is_some_and(over)
     }
 
+    /// When its lease ends, it is forgotten, and its outcome is gone.
+    pub(super) fn ends(&self) -> [Option<Timestamp>; 3] {
+        let gone = self.asked.outcome_ttl.map(|ttl| later(self.written, ttl));
+        [Some(self.deadline), self.expires, gone]
+    }
+
     pub(super) fn outcome(&self) -> &[u8] {
         &self.outcome
     }

@@ -16,7 +16,7 @@ use super::trial::Trial;
 use crate::sys::clock;
 
 /// No case takes as long as this unless something hangs.
-const CASE_LIMIT: Duration = Duration::from_secs(120);
+const CASE_LIMIT: Duration = Duration::from_secs(60);
 
 /// One thing that a backend has to do.
 #[derive(Clone, Copy)]

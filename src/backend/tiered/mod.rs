@@ -77,7 +77,8 @@ use crate::version::Version;
 /// #     }
 /// # }
 /// # let directory = tempfile::tempdir()?;
-/// let policy = Policy { retention: Some(Duration::from_secs(86_400).into()), ..Policy::default() };
+/// let day = Duration::from_secs(86_400);
+/// let policy = Policy { retention: Some(day.into()), ..Policy::default() };
 /// let store = Store::open(directory.path())?;
 /// // Any backend; here the same engine in another namespace, for an example that needs no server.
 /// let far = store.namespace("orders", policy)?;

@@ -1,9 +1,8 @@
 //! The near side: which records are kept there, until when, and what takes them away.
 //!
-//! Whoever asks the far side takes a ticket before. What the answer says is kept only if nothing
-//! was changed or found changed in the key's part since, so that an answer from before a removal
-//! never comes back after it. Parts are few: a change takes its neighbours' tickets as well, which
-//! costs those one more question.
+//! Whoever asks the far side notes before how often the key's part was changed. What the answer
+//! says is kept only if that is still so, and nothing is being changed: an answer from before a
+//! removal never comes back after it. Parts are few: a change costs keys beside it a question.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -80,9 +79,8 @@ pub(super) struct Changing<'n> {
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        let mut part = self.near.part(self.key).lock();
-        part.changing -= 1;
-        part.changes += 1;
+        // Who asked before has another count, and who asked meanwhile keeps nothing.
+        self.near.part(self.key).lock().changing -= 1;
     }
 }
 

@@ -5,17 +5,19 @@ use dashmap::mapref::entry::Entry;
 
 use super::{Engine, Item, Session, Setup};
 use crate::Result;
+use crate::bytes::Bytes;
 use crate::tally::Tally;
 
 /// A map of its own making: default shards, default keyed hash, no initial capacity.
 ///
 /// Durability: none, whatever is asked for; it is memory. Check-and-set is the entry API,
 /// which holds the shard's write lock from the check to the insert. A batch is a loop, for
-/// the map has no call for many keys. Nothing ever expires.
+/// the map has no call for many keys. Nothing ever expires. The entry API takes the key by value,
+/// which is a copy of an array, and an allocation where keys are boxed slices.
 #[derive(Debug)]
-pub struct Dashmap<const K: usize, const V: usize>(DashMap<[u8; K], [u8; V]>);
+pub struct Dashmap<K: Bytes, V: Bytes>(DashMap<K, V>);
 
-impl<const K: usize, const V: usize> Engine<K, V> for Dashmap<K, V> {
+impl<K: Bytes, V: Bytes> Engine<K, V> for Dashmap<K, V> {
     type Session<'a> = &'a Dashmap<K, V>;
 
     fn open(_setup: &Setup<'_>) -> Result<Self> {
@@ -27,20 +29,20 @@ impl<const K: usize, const V: usize> Engine<K, V> for Dashmap<K, V> {
     }
 }
 
-impl<const K: usize, const V: usize> Dashmap<K, V> {
+impl<K: Bytes, V: Bytes> Dashmap<K, V> {
     #[inline]
     fn set_at(&self, at: usize, (key, outcome): &Item<K, V>, tally: &mut Tally<V>) {
-        match self.0.entry(*key) {
+        match self.0.entry(key.clone()) {
             Entry::Vacant(vacant) => {
-                vacant.insert(*outcome);
+                vacant.insert(outcome.clone());
                 tally.answer(at, None);
             }
-            Entry::Occupied(occupied) => tally.answer(at, Some(occupied.get())),
+            Entry::Occupied(occupied) => tally.answer(at, Some(occupied.get().as_ref())),
         }
     }
 }
 
-impl<const K: usize, const V: usize> Session<K, V> for &Dashmap<K, V> {
+impl<K: Bytes, V: Bytes> Session<K, V> for &Dashmap<K, V> {
     fn set(&mut self, item: &Item<K, V>, tally: &mut Tally<V>) -> Result<()> {
         self.set_at(0, item, tally);
         Ok(())
@@ -53,11 +55,11 @@ impl<const K: usize, const V: usize> Session<K, V> for &Dashmap<K, V> {
         Ok(())
     }
 
-    fn has(&mut self, key: &[u8; K]) -> Result<bool> {
+    fn has(&mut self, key: &K) -> Result<bool> {
         Ok(self.0.contains_key(key))
     }
 
-    fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize> {
+    fn has_many(&mut self, keys: &[K]) -> Result<usize> {
         Ok(keys.iter().filter(|key| self.0.contains_key(*key)).count())
     }
 }

@@ -7,6 +7,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::{CACHE_BYTES, Engine, Item, Session, Setup};
 use crate::Result;
+use crate::bytes::Bytes;
 use crate::tally::Tally;
 
 /// One keyspace with default settings and a cache of 1 GiB.
@@ -18,14 +19,14 @@ use crate::tally::Tally;
 /// insert under a lock of the adapter, which is cheaper here than the crate's own
 /// transactions; a batch is one atomic write batch under that lock, which also remembers the
 /// keys of the batch itself.
-pub struct Fjall<const K: usize> {
+pub struct Fjall<K: Bytes> {
     database: Database,
     keyspace: Keyspace,
-    writer: Mutex<HashMap<[u8; K], usize>>,
+    writer: Mutex<HashMap<K, usize>>,
     synced: bool,
 }
 
-impl<const K: usize, const V: usize> Engine<K, V> for Fjall<K> {
+impl<K: Bytes, V: Bytes> Engine<K, V> for Fjall<K> {
     type Session<'a> = &'a Fjall<K>;
 
     fn open(setup: &Setup<'_>) -> Result<Self> {
@@ -47,7 +48,7 @@ impl<const K: usize, const V: usize> Engine<K, V> for Fjall<K> {
     }
 }
 
-impl<const K: usize> Fjall<K> {
+impl<K: Bytes> Fjall<K> {
     fn finish(&self) -> Result<()> {
         if self.synced {
             self.database.persist(PersistMode::SyncData)?;
@@ -56,13 +57,13 @@ impl<const K: usize> Fjall<K> {
     }
 }
 
-impl<const K: usize, const V: usize> Session<K, V> for &Fjall<K> {
+impl<K: Bytes, V: Bytes> Session<K, V> for &Fjall<K> {
     fn set(&mut self, (key, outcome): &Item<K, V>, tally: &mut Tally<V>) -> Result<()> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.keyspace.get(key)? {
+        match self.keyspace.get(key.as_ref())? {
             Some(found) => tally.answer(0, Some(&found)),
             None => {
-                self.keyspace.insert(key.as_slice(), outcome.as_slice())?;
+                self.keyspace.insert(key.as_ref(), outcome.as_ref())?;
                 tally.answer(0, None);
                 self.finish()?;
             }
@@ -75,13 +76,13 @@ impl<const K: usize, const V: usize> Session<K, V> for &Fjall<K> {
         pending.clear();
         let mut batch = self.database.batch();
         for (at, (key, outcome)) in items.iter().enumerate() {
-            if let Some(found) = self.keyspace.get(key)? {
+            if let Some(found) = self.keyspace.get(key.as_ref())? {
                 tally.answer(at, Some(&found));
             } else if let Some(earlier) = pending.get(key) {
-                tally.answer(at, Some(&items[*earlier].1));
+                tally.answer(at, Some(items[*earlier].1.as_ref()));
             } else {
-                batch.insert(&self.keyspace, key.as_slice(), outcome.as_slice());
-                pending.insert(*key, at);
+                batch.insert(&self.keyspace, key.as_ref(), outcome.as_ref());
+                pending.insert(key.clone(), at);
                 tally.answer(at, None);
             }
         }
@@ -92,14 +93,14 @@ impl<const K: usize, const V: usize> Session<K, V> for &Fjall<K> {
         Ok(())
     }
 
-    fn has(&mut self, key: &[u8; K]) -> Result<bool> {
-        Ok(self.keyspace.contains_key(key)?)
+    fn has(&mut self, key: &K) -> Result<bool> {
+        Ok(self.keyspace.contains_key(key.as_ref())?)
     }
 
-    fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize> {
+    fn has_many(&mut self, keys: &[K]) -> Result<usize> {
         let mut known = 0;
         for key in keys {
-            known += usize::from(self.keyspace.contains_key(key)?);
+            known += usize::from(self.keyspace.contains_key(key.as_ref())?);
         }
         Ok(known)
     }

@@ -39,13 +39,17 @@ pub fn of_key(key: &[u8]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::Generator;
+    use crate::keys::{Generator, KeyShape};
 
     #[test]
     fn half_of_the_keys_live_a_second_and_a_few_for_ever() {
-        let generator = Generator::new(1);
+        let generator = Generator::new(1, KeyShape::Random(16));
         let count = |lifetime| {
-            let of = |index| of_key(&generator.key::<16>(index));
+            let of = |index| {
+                let mut key = [0; 16];
+                generator.key(index, &mut key);
+                of_key(&key)
+            };
             (0..102_400).filter(|index| of(*index) == lifetime).count()
         };
         assert!((50_000..52_500).contains(&count(Some(MIXED_SHORTEST))));

@@ -1,10 +1,11 @@
 //! LMDB, a memory-mapped B+ tree with one writer at a time.
 
-use heed::types::Bytes;
+use heed::types;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
 
 use super::{Engine, Item, Session, Setup};
 use crate::Result;
+use crate::bytes::Bytes;
 use crate::tally::Tally;
 
 /// One database in one environment; the map is only address space for three times the data.
@@ -17,14 +18,14 @@ use crate::tally::Tally;
 #[derive(Debug)]
 pub struct Lmdb {
     env: Env,
-    table: Database<'static, Bytes, Bytes>,
+    table: Database<'static, types::Bytes, types::Bytes>,
 }
 
-impl<const K: usize, const V: usize> Engine<K, V> for Lmdb {
+impl<K: Bytes, V: Bytes> Engine<K, V> for Lmdb {
     type Session<'a> = &'a Lmdb;
 
     fn open(setup: &Setup<'_>) -> Result<Self> {
-        let room = (setup.keys as usize) * (K + V + 16) * 3 + (1 << 30);
+        let room = (setup.keys as usize) * (setup.item_bytes + 16) * 3 + (1 << 30);
         let mut options = EnvOpenOptions::new();
         options
             .map_size(room.next_multiple_of(1 << 20))
@@ -60,7 +61,7 @@ impl<const K: usize, const V: usize> Engine<K, V> for Lmdb {
     }
 }
 
-impl<const K: usize, const V: usize> Session<K, V> for &Lmdb {
+impl<K: Bytes, V: Bytes> Session<K, V> for &Lmdb {
     fn set(&mut self, item: &Item<K, V>, tally: &mut Tally<V>) -> Result<()> {
         self.set_many(std::slice::from_ref(item), tally)
     }
@@ -68,23 +69,25 @@ impl<const K: usize, const V: usize> Session<K, V> for &Lmdb {
     fn set_many(&mut self, items: &[Item<K, V>], tally: &mut Tally<V>) -> Result<()> {
         let mut txn = self.env.write_txn()?;
         for (at, (key, outcome)) in items.iter().enumerate() {
-            let found = self.table.get_or_put(&mut txn, key, outcome)?;
+            let found = self
+                .table
+                .get_or_put(&mut txn, key.as_ref(), outcome.as_ref())?;
             tally.answer(at, found);
         }
         txn.commit()?;
         Ok(())
     }
 
-    fn has(&mut self, key: &[u8; K]) -> Result<bool> {
+    fn has(&mut self, key: &K) -> Result<bool> {
         let txn = self.env.read_txn()?;
-        Ok(self.table.get(&txn, key)?.is_some())
+        Ok(self.table.get(&txn, key.as_ref())?.is_some())
     }
 
-    fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize> {
+    fn has_many(&mut self, keys: &[K]) -> Result<usize> {
         let txn = self.env.read_txn()?;
         let mut known = 0;
         for key in keys {
-            known += usize::from(self.table.get(&txn, key)?.is_some());
+            known += usize::from(self.table.get(&txn, key.as_ref())?.is_some());
         }
         Ok(known)
     }

@@ -8,6 +8,7 @@ use moka::sync::Cache;
 use super::lifetime::{self, Lifetime};
 use super::{Engine, Item, Session, Setup};
 use crate::Result;
+use crate::bytes::Bytes;
 use crate::tally::Tally;
 
 /// A cache of unlimited capacity whose entries live 24 hours, as oncelog's do by default.
@@ -17,18 +18,18 @@ use crate::tally::Tally;
 /// is not used because it reads and then inserts, so that two threads can both be told that
 /// their key is new. A batch is a loop. With no capacity to reach, nothing is evicted.
 #[derive(Debug)]
-pub struct Moka<const K: usize, const V: usize>(Cache<[u8; K], [u8; V]>);
+pub struct Moka<K: Bytes, V: Bytes>(Cache<K, V>);
 
 /// Gives each entry the lifetime that its key has in a mixture.
 struct ByKey;
 
-impl<const K: usize, const V: usize> Expiry<[u8; K], [u8; V]> for ByKey {
-    fn expire_after_create(&self, key: &[u8; K], _: &[u8; V], _: Instant) -> Option<Duration> {
-        lifetime::of_key(key)
+impl<K: Bytes, V: Bytes> Expiry<K, V> for ByKey {
+    fn expire_after_create(&self, key: &K, _: &V, _: Instant) -> Option<Duration> {
+        lifetime::of_key(key.as_ref())
     }
 }
 
-impl<const K: usize, const V: usize> Engine<K, V> for Moka<K, V> {
+impl<K: Bytes, V: Bytes> Engine<K, V> for Moka<K, V> {
     type Session<'a> = &'a Moka<K, V>;
 
     fn open(_setup: &Setup<'_>) -> Result<Self> {
@@ -55,20 +56,20 @@ impl<const K: usize, const V: usize> Engine<K, V> for Moka<K, V> {
     }
 }
 
-impl<const K: usize, const V: usize> Moka<K, V> {
+impl<K: Bytes, V: Bytes> Moka<K, V> {
     #[inline]
     fn set_at(&self, at: usize, (key, outcome): &Item<K, V>, tally: &mut Tally<V>) {
-        let entry = self.0.entry_by_ref(key).or_insert_with(|| *outcome);
+        let entry = self.0.entry_by_ref(key).or_insert_with(|| outcome.clone());
         let found = if entry.is_fresh() {
             None
         } else {
-            Some(entry.value().as_slice())
+            Some(entry.value().as_ref())
         };
         tally.answer(at, found);
     }
 }
 
-impl<const K: usize, const V: usize> Session<K, V> for &Moka<K, V> {
+impl<K: Bytes, V: Bytes> Session<K, V> for &Moka<K, V> {
     fn set(&mut self, item: &Item<K, V>, tally: &mut Tally<V>) -> Result<()> {
         self.set_at(0, item, tally);
         Ok(())
@@ -81,11 +82,11 @@ impl<const K: usize, const V: usize> Session<K, V> for &Moka<K, V> {
         Ok(())
     }
 
-    fn has(&mut self, key: &[u8; K]) -> Result<bool> {
+    fn has(&mut self, key: &K) -> Result<bool> {
         Ok(self.0.contains_key(key))
     }
 
-    fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize> {
+    fn has_many(&mut self, keys: &[K]) -> Result<usize> {
         Ok(keys.iter().filter(|key| self.0.contains_key(*key)).count())
     }
 
@@ -100,7 +101,7 @@ impl<const K: usize, const V: usize> Session<K, V> for &Moka<K, V> {
         Ok(())
     }
 
-    fn remove(&mut self, key: &[u8; K]) -> Result<bool> {
+    fn remove(&mut self, key: &K) -> Result<bool> {
         Ok(self.0.remove(key).is_some())
     }
 }

@@ -7,6 +7,7 @@ use rocksdb::{BlockBasedOptions, Cache, DB, Options, WriteBatch, WriteOptions};
 
 use super::{CACHE_BYTES, Engine, Item, Session, Setup};
 use crate::Result;
+use crate::bytes::Bytes;
 use crate::tally::Tally;
 
 /// One column family with a block cache of 1 GiB and Bloom filters of 10 bits a key.
@@ -15,13 +16,13 @@ use crate::tally::Tally;
 /// the process being killed, but not a loss of power. `synced`: every write syncs the log.
 /// Check-and-set is a get and a put under a lock of the adapter; a batch is one write batch
 /// under that lock, which also remembers the keys of the batch itself.
-pub struct Rocksdb<const K: usize> {
+pub struct Rocksdb<K: Bytes> {
     database: DB,
-    writer: Mutex<HashMap<[u8; K], usize>>,
+    writer: Mutex<HashMap<K, usize>>,
     synced: bool,
 }
 
-impl<const K: usize, const V: usize> Engine<K, V> for Rocksdb<K> {
+impl<K: Bytes, V: Bytes> Engine<K, V> for Rocksdb<K> {
     type Session<'a> = &'a Rocksdb<K>;
 
     fn open(setup: &Setup<'_>) -> Result<Self> {
@@ -45,7 +46,7 @@ impl<const K: usize, const V: usize> Engine<K, V> for Rocksdb<K> {
     }
 }
 
-impl<const K: usize, const V: usize> Session<K, V> for &Rocksdb<K> {
+impl<K: Bytes, V: Bytes> Session<K, V> for &Rocksdb<K> {
     fn set(&mut self, item: &Item<K, V>, tally: &mut Tally<V>) -> Result<()> {
         self.set_many(std::slice::from_ref(item), tally)
     }
@@ -58,10 +59,10 @@ impl<const K: usize, const V: usize> Session<K, V> for &Rocksdb<K> {
             if let Some(found) = self.database.get_pinned(key)? {
                 tally.answer(at, Some(&found));
             } else if let Some(earlier) = pending.get(key) {
-                tally.answer(at, Some(&items[*earlier].1));
+                tally.answer(at, Some(items[*earlier].1.as_ref()));
             } else {
                 batch.put(key, outcome);
-                pending.insert(*key, at);
+                pending.insert(key.clone(), at);
                 tally.answer(at, None);
             }
         }
@@ -73,11 +74,11 @@ impl<const K: usize, const V: usize> Session<K, V> for &Rocksdb<K> {
         Ok(())
     }
 
-    fn has(&mut self, key: &[u8; K]) -> Result<bool> {
+    fn has(&mut self, key: &K) -> Result<bool> {
         Ok(self.database.get_pinned(key)?.is_some())
     }
 
-    fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize> {
+    fn has_many(&mut self, keys: &[K]) -> Result<usize> {
         let mut known = 0;
         for key in keys {
             known += usize::from(self.database.get_pinned(key)?.is_some());

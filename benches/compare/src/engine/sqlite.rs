@@ -7,6 +7,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::{CACHE_BYTES, Engine, Item, Session, Setup};
 use crate::Result;
+use crate::bytes::Bytes;
 use crate::tally::Tally;
 
 const INSERT: &str = "INSERT INTO seen (key, outcome) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
@@ -49,7 +50,7 @@ fn connect(path: &Path, synced: bool) -> Result<Connection> {
     Ok(connection)
 }
 
-impl<const K: usize, const V: usize> Engine<K, V> for Sqlite {
+impl<K: Bytes, V: Bytes> Engine<K, V> for Sqlite {
     type Session<'a> = SqliteSession<'a>;
 
     fn open(setup: &Setup<'_>) -> Result<Self> {
@@ -76,24 +77,24 @@ impl<const K: usize, const V: usize> Engine<K, V> for Sqlite {
     }
 }
 
-fn set_one<const K: usize, const V: usize>(
+fn set_one<K: Bytes, V: Bytes>(
     insert: &mut CachedStatement<'_>,
     outcome: &mut CachedStatement<'_>,
     item: &Item<K, V>,
     (at, tally): (usize, &mut Tally<V>),
 ) -> Result<()> {
-    if insert.execute((&item.0[..], &item.1[..]))? == 1 {
+    if insert.execute((item.0.as_ref(), item.1.as_ref()))? == 1 {
         tally.answer(at, None);
         return Ok(());
     }
-    outcome.query_row([&item.0[..]], |row| {
+    outcome.query_row([item.0.as_ref()], |row| {
         tally.answer(at, Some(row.get_ref(0)?.as_blob()?));
         Ok(())
     })?;
     Ok(())
 }
 
-impl<const K: usize, const V: usize> Session<K, V> for SqliteSession<'_> {
+impl<K: Bytes, V: Bytes> Session<K, V> for SqliteSession<'_> {
     fn set(&mut self, item: &Item<K, V>, tally: &mut Tally<V>) -> Result<()> {
         let writer = self
             .engine
@@ -121,20 +122,20 @@ impl<const K: usize, const V: usize> Session<K, V> for SqliteSession<'_> {
         Ok(())
     }
 
-    fn has(&mut self, key: &[u8; K]) -> Result<bool> {
+    fn has(&mut self, key: &K) -> Result<bool> {
         let mut known = self.reader.prepare_cached(KNOWN)?;
         Ok(known
-            .query_row([&key[..]], |_| Ok(()))
+            .query_row([key.as_ref()], |_| Ok(()))
             .optional()?
             .is_some())
     }
 
-    fn has_many(&mut self, keys: &[[u8; K]]) -> Result<usize> {
+    fn has_many(&mut self, keys: &[K]) -> Result<usize> {
         let txn = self.reader.transaction()?;
         let mut known = 0;
         let mut statement = txn.prepare_cached(KNOWN)?;
         for key in keys {
-            let found = statement.query_row([&key[..]], |_| Ok(())).optional()?;
+            let found = statement.query_row([key.as_ref()], |_| Ok(())).optional()?;
             known += usize::from(found.is_some());
         }
         drop(statement);

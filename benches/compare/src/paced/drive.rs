@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::curve::{self, Count, Sample};
 use super::traffic::Traffic;
 use crate::Result;
+use crate::bytes::Bytes;
 use crate::engine::Engine;
 use crate::machine;
 
@@ -124,7 +125,7 @@ impl Latencies {
 }
 
 /// Lets every thread call on its own traffic at once, until all have ended.
-pub fn run<E: Engine<K, V>, const K: usize, const V: usize>(
+pub fn run<E: Engine<K, V>, K: Bytes, V: Bytes>(
     engine: &E,
     dir: &Path,
     pace: Pace,
@@ -188,7 +189,7 @@ struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    fn flat_out<E: Engine<K, V>, const K: usize, const V: usize>(
+    fn flat_out<E: Engine<K, V>, K: Bytes, V: Bytes>(
         &mut self,
         session: &mut E::Session<'_>,
         traffic: &mut Traffic<K, V>,
@@ -211,7 +212,7 @@ impl Caller<'_> {
         }
     }
 
-    fn at_rate<E: Engine<K, V>, const K: usize, const V: usize>(
+    fn at_rate<E: Engine<K, V>, K: Bytes, V: Bytes>(
         &mut self,
         rate: f64,
         session: &mut E::Session<'_>,

@@ -14,9 +14,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::Result;
-use crate::args::{Args, Workload};
+use crate::args::Args;
+use crate::bytes::Bytes;
 use crate::engine::lifetime::{Lifetime, MIXED_ALIVE_SECONDS};
 use crate::engine::{Engine, Setup};
+use crate::kinds::Workload;
 use crate::machine;
 use crate::workload;
 
@@ -36,7 +38,7 @@ const PEAK_SHARE: f64 = 0.15;
 const EXPIRING_SHARE: f64 = 0.35;
 
 /// Measures one of the paced workloads; prints what it does to the standard error output.
-pub fn measure<E: Engine<K, V>, const K: usize, const V: usize>(
+pub fn measure<E: Engine<K, V>, K: Bytes, V: Bytes>(
     args: &Args,
     workload: Workload,
     base: &Path,
@@ -63,8 +65,8 @@ struct Phase {
 }
 
 impl Run<'_> {
-    fn steady<E: Engine<K, V>, const K: usize, const V: usize>(&self) -> Result<Paced> {
-        let (total, keys) = (self.args.seconds_max, self.args.keys as f64);
+    fn steady<E: Engine<K, V>, K: Bytes, V: Bytes>(&self) -> Result<Paced> {
+        let (total, keys) = (self.args.seconds_max, self.args.keys() as f64);
         let pace = self.flat_out(total * PEAK_SHARE);
         let phase = Phase {
             name: "peak without expiry",
@@ -112,7 +114,7 @@ impl Run<'_> {
         Ok(paced)
     }
 
-    fn mixed<E: Engine<K, V>, const K: usize, const V: usize>(&self) -> Result<Paced> {
+    fn mixed<E: Engine<K, V>, K: Bytes, V: Bytes>(&self) -> Result<Paced> {
         let total = self.args.seconds_max;
         let pace = self.flat_out((total * PEAK_SHARE).max(1.0));
         let name = "peak";
@@ -123,7 +125,7 @@ impl Run<'_> {
         })?;
         let peak_rate = rate_since(&peak.samples, end_of(&peak) / 2.0);
 
-        let rate = self.rate(peak_rate, self.args.keys as f64 / MIXED_ALIVE_SECONDS);
+        let rate = self.rate(peak_rate, self.args.keys() as f64 / MIXED_ALIVE_SECONDS);
         let seconds = total * (1.0 - PEAK_SHARE);
         let warm = filled_by(2.0 * MIXED_ALIVE_SECONDS, seconds);
         let pace = Pace {
@@ -144,7 +146,7 @@ impl Run<'_> {
     }
 
     /// Both parts in one store: filling takes long, and rewriting leaves it as it was.
-    fn remove_heavy<E: Engine<K, V>, const K: usize, const V: usize>(&self) -> Result<Paced> {
+    fn remove_heavy<E: Engine<K, V>, K: Bytes, V: Bytes>(&self) -> Result<Paced> {
         let (args, total) = (self.args, self.args.seconds_max);
         let dir = tempfile::tempdir_in(self.base)?;
         let engine = E::open_for(&self.setup(dir.path()), Lifetime::Never)?;
@@ -157,7 +159,7 @@ impl Run<'_> {
         let present = workload::new_keys(&engine, &filled)?.ranges;
         let traffic = || -> Vec<Traffic<K, V>> {
             let work = |range: &std::ops::Range<u64>| Work::Rewrite(range.clone());
-            let traffic = |range| Traffic::new(args.seed, work(range), Lifetime::Never);
+            let traffic = |range| Traffic::new(args, work(range), Lifetime::Never);
             present.0.iter().map(traffic).collect()
         };
         eprintln!("  peak");
@@ -186,7 +188,7 @@ impl Run<'_> {
     }
 
     /// Records once more what a thread may have removed last.
-    fn mended<E: Engine<K, V>, const K: usize, const V: usize>(
+    fn mended<E: Engine<K, V>, K: Bytes, V: Bytes>(
         &self,
         engine: &E,
         traffic: Vec<Traffic<K, V>>,
@@ -198,7 +200,7 @@ impl Run<'_> {
         Ok(traffic)
     }
 
-    fn insert<E: Engine<K, V>, const K: usize, const V: usize>(&self, phase: Phase) -> Result<Ran> {
+    fn insert<E: Engine<K, V>, K: Bytes, V: Bytes>(&self, phase: Phase) -> Result<Ran> {
         let Phase {
             name,
             lifetime,
@@ -215,8 +217,8 @@ impl Run<'_> {
             Lifetime::Mixed => Work::Mixed(thread * INDEXES_PER_THREAD),
             _ => Work::Insert(thread * INDEXES_PER_THREAD),
         };
-        let traffic = |thread| Traffic::new(self.args.seed, work(thread), lifetime);
-        let traffic = (0..self.args.threads as u64).map(traffic).collect();
+        let traffic = |thread| Traffic::new(self.args, work(thread), lifetime);
+        let traffic = (0..self.args.threads() as u64).map(traffic).collect();
         let ran = drive::run(&engine, dir.path(), pace, traffic)?;
         drop(engine);
         drop(dir);
@@ -225,18 +227,12 @@ impl Run<'_> {
     }
 
     fn setup<'a>(&self, dir: &'a Path) -> Setup<'a> {
-        let Args { keys, threads, .. } = *self.args;
-        Setup {
-            dir,
-            keys,
-            threads,
-            synced: self.args.synced(),
-        }
+        Setup::of(self.args, dir)
     }
 
     /// As fast as the threads can, until there are three times the keys.
     fn flat_out(&self, seconds: f64) -> Pace {
-        let calls_max = self.args.keys.saturating_mul(3);
+        let calls_max = self.args.keys().saturating_mul(3);
         Pace {
             rate: None,
             seconds,
@@ -252,7 +248,7 @@ impl Run<'_> {
 
     /// A record's bytes in oncelog's log: the header, key and outcome, in units of 16.
     fn record_bytes(&self) -> u64 {
-        (16 + self.args.key_bytes + self.args.outcome_bytes).next_multiple_of(16) as u64
+        (16 + self.args.key_shape.len() + self.args.outcome_bytes).next_multiple_of(16) as u64
     }
 
     fn result(&self, workload: Workload, pace: Pace, ran: Ran) -> Paced {
@@ -263,10 +259,10 @@ impl Run<'_> {
             paced: workload.as_str().to_owned(),
             engine: name.as_str().to_owned(),
             version: name.version(),
-            keys: args.keys,
-            threads: args.threads,
+            keys: args.keys(),
+            threads: args.threads(),
             durability: name.survives(args.durability).to_owned(),
-            key_bytes: args.key_bytes,
+            key_bytes: args.key_shape.len(),
             outcome_bytes: args.outcome_bytes,
             seconds: pace.seconds,
             warm_seconds: pace.warm,

@@ -103,7 +103,7 @@ impl Latency {
     }
 
     /// The latency in microseconds that so many percent of the calls did not exceed.
-    fn at(&self, percent: f64) -> f64 {
+    pub fn at(&self, percent: f64) -> f64 {
         let found = self.percentiles.iter().find(|(at, _)| *at == percent);
         found.map_or(f64::NAN, |(_, micros)| *micros)
     }

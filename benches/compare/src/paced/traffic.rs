@@ -8,9 +8,11 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::args::Args;
+use crate::bytes::Bytes;
 use crate::engine::lifetime::{self, Lifetime, MIXED_SHORTEST};
 use crate::engine::{Item, Session};
-use crate::keys::{Generator, Shuffle};
+use crate::keys::{Generator, Shuffle, invert};
 use crate::tally::Tally;
 
 /// Of so many calls one repeats a key and one asks for an expired one.
@@ -48,7 +50,7 @@ enum Call {
 
 /// The calls of one thread.
 #[derive(Debug)]
-pub struct Traffic<const K: usize, const V: usize> {
+pub struct Traffic<K: Bytes, V: Bytes> {
     work: Work,
     generator: Generator,
     shuffle: Shuffle,
@@ -69,22 +71,22 @@ pub struct Traffic<const K: usize, const V: usize> {
     expired: Option<u64>,
 }
 
-impl<const K: usize, const V: usize> Traffic<K, V> {
+impl<K: Bytes, V: Bytes> Traffic<K, V> {
     /// The calls for this work, in a store with this lifetime.
-    pub fn new(seed: u64, work: Work, lifetime: Lifetime) -> Self {
+    pub fn new(args: &Args, work: Work, lifetime: Lifetime) -> Self {
         let len = match &work {
             Work::Rewrite(range) => range.end - range.start,
             _ => 1,
         };
         Traffic {
             work,
-            generator: Generator::new(seed),
-            shuffle: Shuffle::new(len, seed),
+            generator: Generator::new(args.seed, args.key_shape),
+            shuffle: Shuffle::new(len, args.seed),
             lifetime,
             count: 0,
             keys: 0,
             call: Call::New,
-            item: ([0; K], [0; V]),
+            item: (K::zeros(args.key_shape.len()), V::zeros(args.outcome_bytes)),
             tally: Tally::default(),
             found: false,
             wrong: 0,
@@ -105,10 +107,11 @@ impl<const K: usize, const V: usize> Traffic<K, V> {
             return Ok(());
         };
         let mut tally = Tally::default();
-        let item = |index| (self.generator.key(index), self.generator.outcome(index));
-        range
-            .clone()
-            .try_for_each(|index| session.set(&item(index), &mut tally))
+        let mut item = self.item.clone();
+        range.clone().try_for_each(|index| {
+            self.generator.item(index, &mut item);
+            session.set(&item, &mut tally)
+        })
     }
 
     /// Makes the next call's key and outcome.
@@ -171,7 +174,7 @@ impl<const K: usize, const V: usize> Traffic<K, V> {
             Lifetime::After(lifetime) => lifetime,
             Lifetime::Mixed => MIXED_SHORTEST,
         };
-        let is_short = lifetime::of_key(&self.item.0) == Some(MIXED_SHORTEST);
+        let is_short = lifetime::of_key(self.item.0.as_ref()) == Some(MIXED_SHORTEST);
         if self.lifetime != Lifetime::Mixed || is_short {
             self.kept.push_back((index, Instant::now()));
         }
@@ -184,13 +187,11 @@ impl<const K: usize, const V: usize> Traffic<K, V> {
     /// The key of an index; a repetition offers another outcome than the recorded one.
     #[inline]
     fn set_item(&mut self, index: u64) {
-        let outcome: [u8; V] = self.generator.outcome(index);
-        self.item.0 = self.generator.key(index);
-        self.item.1 = outcome;
+        self.generator.item(index, &mut self.item);
         if self.call == Call::Repeat {
             self.tally.expected.clear();
-            self.tally.expected.push(outcome);
-            self.item.1 = outcome.map(|byte| !byte);
+            self.tally.expected.push(self.item.1.clone());
+            invert(&mut self.item.1);
         }
     }
 
@@ -199,7 +200,7 @@ impl<const K: usize, const V: usize> Traffic<K, V> {
     pub fn call(&mut self, session: &mut impl Session<K, V>) -> Result<()> {
         match (self.call, &self.work) {
             (Call::New | Call::Repeat, Work::Mixed(_)) => {
-                let lifetime = lifetime::of_key(&self.item.0);
+                let lifetime = lifetime::of_key(self.item.0.as_ref());
                 session.set_for(&self.item, lifetime, &mut self.tally)
             }
             (Call::New | Call::Repeat, _) => session.set(&self.item, &mut self.tally),
@@ -234,7 +235,15 @@ impl<const K: usize, const V: usize> Traffic<K, V> {
 mod tests {
     use std::collections::HashMap;
 
+    use clap::Parser;
+
     use super::*;
+
+    type Pair = Item<[u8; 16], [u8; 32]>;
+
+    fn args() -> Args {
+        Args::parse_from(["compare"])
+    }
 
     /// A map of one thread, which can be made to forget or to keep for ever.
     #[derive(Default)]
@@ -243,8 +252,8 @@ mod tests {
         forgetful: bool,
     }
 
-    impl Session<16, 32> for Map {
-        fn set(&mut self, (key, outcome): &Item<16, 32>, tally: &mut Tally<32>) -> Result<()> {
+    impl Session<[u8; 16], [u8; 32]> for Map {
+        fn set(&mut self, (key, outcome): &Pair, tally: &mut Tally<[u8; 32]>) -> Result<()> {
             tally.answer(0, self.held.get(key).map(<[u8; 32]>::as_slice));
             if !self.forgetful {
                 self.held.entry(*key).or_insert(*outcome);
@@ -252,7 +261,7 @@ mod tests {
             Ok(())
         }
 
-        fn set_many(&mut self, _: &[Item<16, 32>], _: &mut Tally<32>) -> Result<()> {
+        fn set_many(&mut self, _: &[Pair], _: &mut Tally<[u8; 32]>) -> Result<()> {
             Err("not used".into())
         }
 
@@ -270,7 +279,7 @@ mod tests {
     }
 
     fn wrong(map: &mut Map, work: Work, calls: u64) -> u64 {
-        let mut traffic = Traffic::<16, 32>::new(1, work, Lifetime::Never);
+        let mut traffic = Traffic::<[u8; 16], [u8; 32]>::new(&args(), work, Lifetime::Never);
         for _ in 0..calls {
             traffic.prepare();
             traffic.call(map).unwrap();
@@ -304,7 +313,7 @@ mod tests {
     fn an_engine_that_keeps_what_has_expired_is_found_out() {
         let mut map = Map::default();
         let lifetime = Lifetime::After(Duration::ZERO);
-        let mut traffic = Traffic::<16, 32>::new(1, Work::Insert(0), lifetime);
+        let mut traffic = Traffic::<[u8; 16], [u8; 32]>::new(&args(), Work::Insert(0), lifetime);
         traffic
             .kept
             .push_back((0, Instant::now() - Duration::from_secs(1)));

@@ -17,6 +17,7 @@ fn stat_tells_what_a_store_consists_of() {
     assert!(text.contains("in use     no") && text.contains(&store), "{text}");
     let stat = json(&["stat", &store, "--format", "json"]);
     assert_eq!(stat["in_use"], false);
+    assert!(text.contains("salvaged   never") && stat["salvaged_ms"].is_null(), "{text}");
     assert_eq!(stat["store_id"].as_str().unwrap().len() % 2, 0);
     assert!(stat["disk_bytes"].as_u64().unwrap() > 0);
     assert!(!stat["segments"].as_array().unwrap().is_empty());

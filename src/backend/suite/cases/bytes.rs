@@ -22,6 +22,7 @@ const STRANGE: &[&[u8]] = &[
     b"A",
     b" a",
     b"a ",
+    b"\xfe",
     b"\xff",
     b"\xff\xff",
     b"\xc3\x28",

@@ -131,6 +131,31 @@ pub(super) async fn a_removal_is_of_the_version_it_names(trial: &Trial<'_>) -> S
     Ok(())
 }
 
+pub(super) async fn a_removal_is_seen_by_all_clients(trial: &Trial<'_>) -> Step {
+    let space = trial.space(lasting()).await?;
+    for (remover, key) in [(&space.one, b"one"), (&space.two, b"two")] {
+        let record = space.done(key, b"x").await?;
+        for client in [&space.one, &space.two] {
+            // Each has seen what is removed then.
+            got!(client.begin(key, BeginOptions::new()).await?, Begin::Completed(_) => ());
+            let checked = client.check_and_set(key, b"y", CheckOptions::new()).await?;
+            ensure!(checked.is_duplicate(), "a completed key is new");
+            ensure!(client.get(key).await?.is_some(), "a completed key has no record");
+        }
+        ensure!(remover.remove(key, Some(record.version())).await?, "not removed");
+        for client in [&space.one, &space.two] {
+            ensure!(client.get(key).await?.is_none(), "a removed key has a record");
+            ensure_eq!(client.peek(key).await?, None, "a removed key");
+            ensure_eq!(client.wait(key, LONG).await?, None, "a removed key");
+        }
+        for client in [&space.one, &space.two] {
+            let grant = started(client, key, BeginOptions::new()).await?;
+            ensure!(client.remove(key, Some(grant.version)).await?, "not removed");
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn a_key_that_is_forgotten_is_new_to_every_verb(trial: &Trial<'_>) -> Step {
     let tiny = Duration::from_millis(1);
     let space = trial.space(lasting()).await?;

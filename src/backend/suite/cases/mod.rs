@@ -80,6 +80,8 @@ cases! {
         "begin, release, takeover, completion, removal, expiry, check: strictly greater each";
     fencing::a_removal_is_of_the_version_it_names:
         "remove with another version changes nothing; while in progress it is the lease's";
+    fencing::a_removal_is_seen_by_all_clients:
+        "remove by one client, of a key that all have seen done: known to none";
     fencing::a_key_that_is_forgotten_is_new_to_every_verb:
         "peek, get, remove, resolve, begin, wait and check_and_set past the retention";
     mismatch::another_request_is_refused_before_the_status_counts:

@@ -13,7 +13,7 @@ use crate::policy::{AbandonPolicy, BeginOptions};
 
 const KEY: &[u8] = b"key";
 /// Longer than any wait takes that is woken.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Backends notice within a second; the rest is for a machine that has other things to do.
 const NOTICED: Duration = Duration::from_secs(10);
 

@@ -75,9 +75,12 @@ impl Walk<'_> {
         let (client, other) =
             if self.random.once_in(2) { (client, other) } else { (other, client) };
         if self.exact && self.random.once_in(3) {
-            let by = Duration::from_millis(1 + self.random.below(15));
+            let by = Duration::from_millis(self.time_to_pass(key));
             trial.harness.pass(by).await;
             self.model.now = after(self.model.now, by);
+            if self.random.once_in(2) {
+                self.look(&other, key).await?;
+            }
         }
         match self.random.below(16) {
             0..4 => self.begin(&client, &other, key).await,
@@ -87,6 +90,18 @@ impl Walk<'_> {
             13 => self.remove(&client, &other, key).await,
             14 => self.batch(&client, key).await,
             _ => self.look(&client, key).await,
+        }
+    }
+
+    /// To the moment that something of the key ends, to the one before, or to any other.
+    fn time_to_pass(&mut self, key: u8) -> u64 {
+        let now = self.model.now.as_millis();
+        let ends = self.model.get(key).map(|entry| entry.ends()).unwrap_or_default();
+        let left = ends.into_iter().flatten().map(|end| end.as_millis().saturating_sub(now));
+        let soonest = left.filter(|left| (2..1_000).contains(left)).min();
+        match soonest {
+            Some(left) if !self.random.once_in(4) => left - self.random.below(2),
+            _ => 1 + self.random.below(15),
         }
     }
 
@@ -108,7 +123,7 @@ impl Walk<'_> {
         let lease = self.span();
         let retention = match self.random.below(8) {
             0 => None,
-            1 => Some(self.span()),
+            1 | 2 => Some(self.span()),
             more => Some(LONG_MS * more),
         };
         let anchor = match self.random.below(4) {
@@ -122,7 +137,7 @@ impl Walk<'_> {
             fingerprint,
             lease,
             retention,
-            attempts_max: self.random.once_in(4).then_some(3),
+            attempts_max: self.random.once_in(3).then_some(2),
             on_abandon: match self.random.below(3) {
                 0 => AbandonPolicy::Hold,
                 _ => AbandonPolicy::Reclaim,
