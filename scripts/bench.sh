@@ -46,7 +46,7 @@ plots_of=
 compare=
 # The longest measurements, in seconds: of all keys, of stores and servers, of synced calls, of what
 # is measured once, of the part over sizes; and the longest warm-up.
-seconds_map=8
+seconds_map=15
 seconds_store=1.2
 seconds_synced=1.5
 seconds_once=5
@@ -60,7 +60,8 @@ die() {
 
 while [ $# -gt 0 ]; do
     case "$1" in
-        --keys | --sizes | --runs | --threads | --only | --steady | --out | --dir | --program | --plots)
+        --keys | --sizes | --runs | --threads | --only | --steady) ;&
+        --out | --dir | --program | --plots)
             [ $# -ge 2 ] || die "$1 takes a value; --help tells which"
             ;;
     esac

@@ -6,8 +6,8 @@
 #   sdk      Stripe's SDK and one that Stainless generated (pip): fifty requests at once with one key,
 #            then the same with the server killed in the middle and started again
 #   browser  Chromium without a window opens the page with the form and pays
-#   load     wrk with unique and with repeated keys, against the same service without the layer;
-#            SECONDS_EACH (5) for each run, ROUNDS (3) of them, and the median counts
+#   load     wrk with unique and with repeated keys, and the same service without the layer: ROUNDS (3)
+#            times SECONDS_EACH (5) for each; shows the rates, and the median of their ratios
 #
 # What is missing it installs where it may, into target/http/ or with apt-get; what cannot be had is
 # skipped. Figures of load mean nothing while something else runs.
@@ -45,10 +45,10 @@ install_debian() {
 # Starts a program of the example; its address is in $address, and stays when it is started again.
 address=""
 start() {
-    local program=$1 store=$2
+    local program=$1 store=$2 at=${address:-http://127.0.0.1:0}
     stop
     : >"$work/out"
-    ADDRESS="${address#http://}" WORK_MS="${WORK_MS:-200}" LEASE_MS="${LEASE_MS:-1500}" \
+    ADDRESS="${at#http://}" WORK_MS="${WORK_MS:-200}" LEASE_MS="${LEASE_MS:-1500}" \
         "$target/http/release/$program" "$store" >"$work/out" 2>"$work/err" &
     server=$!
     for _ in $(seq 200); do
@@ -116,31 +116,42 @@ run_browser() {
     stop
 }
 
-# Requests per second: the median of the rounds.
+# Requests per second of one run.
 measure() {
-    local store=$1 keys=$2 round rates=()
-    for round in $(seq "${ROUNDS:-3}"); do
-        address=""
-        [ "$store" = plain ] && start load plain || start load "$work/load-$keys-$round"
-        KEYS=$keys RUN=$round wrk -t1 -c32 -d"${SECONDS_EACH:-5}" -s "$folder/clients/keys.lua" \
-            "$address/" >"$work/wrk" 2>&1 || { cat "$work/wrk" >&2; fail "wrk"; }
-        ! grep -q 'Non-2xx' "$work/wrk" || [ "$keys" = repeated ] || fail "wrk got refusals"
-        rates+=("$(sed -n 's/^Requests\/sec: *//p' "$work/wrk")")
-    done
-    printf '%s\n' "${rates[@]}" | sort -n | sed -n "$(((${#rates[@]} + 1) / 2))p"
+    local keys=$2
+    address=""
+    start load "$1"
+    KEYS=$keys RUN=$number wrk -t1 -c32 -d"${SECONDS_EACH:-5}" -s "$folder/clients/keys.lua" \
+        "$address/" >"$work/wrk" 2>&1 || { cat "$work/wrk" >&2; fail "wrk"; }
+    # Of two requests at once with one key, one is refused.
+    ! grep -q 'Non-2xx' "$work/wrk" || [ "$keys" = repeated ] || fail "wrk got refusals"
+    rate=$(sed -n 's/^Requests\/sec: *//p' "$work/wrk")
 }
 
+# The runs take turns, so that whatever else the machine does meets all of them.
 run_load() {
     install_debian wrk wrk || { skip "wrk is missing"; return 0; }
-    local plain unique repeated
-    plain=$(measure plain unique)
-    unique=$(measure layer unique)
-    repeated=$(measure layer repeated)
+    local number rate plain unique
+    for number in $(seq "${ROUNDS:-3}"); do
+        measure plain unique
+        plain=$rate
+        measure "$work/load-unique-$number" unique
+        unique=$rate
+        measure "$work/load-repeated-$number" repeated
+        echo "http.sh: load: $plain/s without the layer, $unique/s unique, $rate/s repeated"
+        echo "$plain $unique $rate" >>"$work/rates"
+    done
     stop
-    awk -v p="$plain" -v u="$unique" -v r="$repeated" 'BEGIN {
-        printf "http.sh: load: %d/s without the layer, %d/s with unique keys (%.2f), ", p, u, u / p
-        printf "%d/s with repeated keys (%.2f)\n", r, r / p
-    }'
+    awk '{ u[NR] = $2 / $1; r[NR] = $3 / $1 }
+        function median(of, i, j, swap) {
+            for (i = 1; i <= NR; i++) for (j = i + 1; j <= NR; j++)
+                if (of[j] < of[i]) { swap = of[i]; of[i] = of[j]; of[j] = swap }
+            return of[int((NR + 1) / 2)]
+        }
+        END {
+            printf "http.sh: load: %.2f of the rate without the layer with unique keys, ", median(u)
+            printf "%.2f with repeated ones\n", median(r)
+        }' "$work/rates"
 }
 
 CARGO_TARGET_DIR="$target/http" cargo build --quiet --locked --release --bins \

@@ -45,7 +45,7 @@ impl Outcome {
             front.copy_from_slice(bytes);
             let mut words = [0; INLINE_WORDS];
             for (word, chunk) in words.iter_mut().zip(padded.as_chunks::<WORD>().0) {
-                *word = u64::from_ne_bytes(*chunk);
+                *word = u64::from_le_bytes(*chunk).to_le();
             }
             return Self { len, words: Words::Inline(words) };
         }

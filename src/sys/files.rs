@@ -445,4 +445,22 @@ mod tests {
         directory.release();
         Directory::open_exclusive(folder.path()).unwrap();
     }
+
+    /// The system tells of a failure once, and the next sync of what is lost succeeds.
+    #[test]
+    fn a_directory_whose_sync_has_failed_is_never_synced_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut directory = Directory::open_exclusive(folder.path()).unwrap();
+        directory.replace("file", b"before").unwrap();
+        // Through this one nothing can be synced.
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+        let none = rustix::fs::open(folder.path(), flags, rustix::fs::Mode::empty()).unwrap();
+        let good = std::mem::replace(&mut directory.fd, none);
+        assert!(directory.sync_directory().is_err());
+        directory.fd = good;
+        for _ in 0..2 {
+            let refused = directory.replace("file", b"after");
+            assert!(refused.is_err(), "what was lost passes for synced");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What the layer takes around a handler that does nothing: first requests, replays, and without it.
+//! What the layer takes around a handler that does nothing: first requests, replays, without it.
 //!
 //! `cost [REQUESTS [plain|first|replay]]` (100000, all). Times mean little on a busy machine;
 //! `valgrind --tool=callgrind` counts instructions, of two lengths of which the difference counts.

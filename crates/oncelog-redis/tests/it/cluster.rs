@@ -8,7 +8,7 @@ use oncelog_redis::{RedisBackend, redis};
 use tokio::time::{Instant, sleep};
 
 use crate::protocol::started;
-use crate::servers::{Cluster, PATIENCE, Server, connection};
+use crate::servers::{Cluster, PATIENCE, Server, command, connection};
 
 async fn size(node: &Server) -> i64 {
     node.run(&["DBSIZE"]).await
@@ -104,6 +104,55 @@ async fn what_a_client_that_sends_again_was_refused_in_the_end_is_left_open() {
         let open = backend.begin(&[key], BeginOptions::new()).await;
         assert!(open.as_ref().unwrap_err().is_indeterminate(), "{open:?}");
     }
+}
+
+/// Which node has this name.
+async fn owner(cluster: &Cluster, name: &str) -> usize {
+    for (index, node) in cluster.nodes.iter().enumerate() {
+        let mut connection = node.connection().await;
+        let answer = command(&["GET", name]).query_async::<Option<Vec<u8>>>(&mut connection).await;
+        if answer.is_ok() {
+            return index;
+        }
+    }
+    panic!("nobody has {name}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_whose_slot_has_moved_is_found_where_it_is() {
+    let Some(cluster) = Cluster::start(0, &[]).await else { return };
+    let builder = RedisBackend::builder("c").answer_timeout(PATIENCE);
+    let backend = cluster.backend_of(builder).await.unwrap();
+    for key in ["a", "b", "c", "d"] {
+        let name = format!("oncelog:1:c:{key}");
+        let from = owner(&cluster, &name).await;
+        let to = &cluster.nodes[(from + 1) % 3];
+        let slot: u64 = to.run(&["CLUSTER", "KEYSLOT", &name]).await;
+        let id: String = to.run(&["CLUSTER", "MYID"]).await;
+        for node in [to, &cluster.nodes[from], &cluster.nodes[(from + 2) % 3]] {
+            node.run::<()>(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &id]).await;
+        }
+        let grant = started(&backend, key.as_bytes()).await;
+        backend.complete(key.as_bytes(), grant.version, b"o").await.unwrap();
+        assert!(to.run::<i64>(&["EXISTS", &name]).await == 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_may_have_taken_before_it_broke_is_not_sent_to_it_again() {
+    let log = ["--appendonly", "yes", "--appendfsync", "always"];
+    let Some(mut cluster) = Cluster::start(0, &log).await else { return };
+    let builder = RedisBackend::builder("c").answer_timeout(PATIENCE);
+    let backend = cluster.backend_of(builder).await.unwrap();
+    started(&backend, b"before").await;
+    let node = owner(&cluster, "oncelog:1:c:k").await;
+    cluster.nodes[node].signal("-STOP");
+    let asked = tokio::spawn(async move { backend.begin(b"k", BeginOptions::new()).await });
+    sleep(Duration::from_millis(300)).await;
+    cluster.nodes[node].kill();
+    cluster.nodes[node].restart().await;
+    let open = asked.await.unwrap();
+    assert!(open.as_ref().is_err_and(Error::is_indeterminate), "{open:?}");
 }
 
 /// A primary is killed under way; its replica takes over by itself.

@@ -62,11 +62,12 @@ async fn what_a_replica_has_acknowledged_is_there_after_a_fail_over() {
 #[tokio::test]
 async fn a_call_that_no_replica_acknowledges_says_that_it_may_be_forgotten() {
     let Some((primary, replica)) = pair().await else { return };
+    let patient = primary.backend_of(RedisBackend::builder("r").replicas(1, PATIENCE)).await;
+    let held = started(&patient, b"held").await;
+    let done = started(&patient, b"done").await;
+    patient.complete(b"done", done.version, b"o").await.unwrap();
     let builder = RedisBackend::builder("r").replicas(1, Duration::from_millis(200));
     let backend = primary.backend_of(builder).await;
-    let held = started(&backend, b"held").await;
-    let done = started(&backend, b"done").await;
-    backend.complete(b"done", done.version, b"o").await.unwrap();
     replica.signal("-STOP");
     let open = |error: oncelog::Error| {
         assert!(error.is_indeterminate(), "{error}");

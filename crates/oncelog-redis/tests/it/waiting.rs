@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use oncelog::backend::Backend;
-use oncelog::{BeginOptions, Status};
+use oncelog::{BeginOptions, LongOutcomePolicy, Status};
 use oncelog_redis::RedisBackend;
 use tokio::time::{Instant, sleep};
 
@@ -67,8 +67,14 @@ async fn nothing_is_published_of_keys_that_nobody_waits_for() {
     let Some(server) = Server::start(&[]).await else { return };
     let backend = server.backend("w").await;
     for round in 0..20_u8 {
-        let grant = started(&backend, &[round]).await;
-        backend.complete(&[round], grant.version, b"o").await.unwrap();
+        let options = BeginOptions::new().on_long_outcome(LongOutcomePolicy::KeepMark);
+        let grant = started_with(&backend, &[round], options).await;
+        match round % 4 {
+            0 => drop(backend.complete(&[round], grant.version, b"o").await.unwrap()),
+            1 => drop(backend.fail(&[round], grant.version, b"o").await.unwrap()),
+            2 => backend.release(&[round], grant.version, None).await.unwrap(),
+            _ => assert!(backend.remove(&[round], None).await.unwrap()),
+        }
     }
     let stats: String = server.run(&["INFO", "commandstats"]).await;
     assert!(!stats.contains("cmdstat_publish"), "{stats}");
