@@ -16,6 +16,7 @@ steps=(
     "models|orders of steps of threads, by scripts/models.sh"
     "examples|every program in examples/"
     "broker|a consumer of NATS that is killed in the middle, by examples/nats/run.sh"
+    "backends|one service over each backend, killed in the middle, by examples/backends/run.sh"
     "http|services of examples/http: their tests, and clients of others by scripts/http.sh"
     "docs|cargo doc without warnings"
     "fuzz|each fuzz target for two seconds, by scripts/fuzz.sh"
@@ -151,7 +152,7 @@ step_tools() {
 # Fetches once; with no network, what is in the local cache has to do.
 step_fetch() {
     local folder
-    for folder in . fuzz benches/compare examples/nats examples/http; do
+    for folder in . fuzz benches/compare examples/nats examples/http examples/backends; do
         [ -f "$folder/Cargo.toml" ] || continue
         # shellcheck disable=SC2046 # no word at all where there is no lock file
         cargo fetch --quiet --manifest-path "$folder/Cargo.toml" $(locked "$folder") \
@@ -162,7 +163,7 @@ step_fetch() {
 step_format() {
     local folder
     cargo fmt --all --check
-    for folder in benches/compare fuzz examples/{http,kafka,ledger,nats,rabbitmq}; do
+    for folder in benches/compare fuzz examples/{backends,http,kafka,ledger,nats,rabbitmq}; do
         if [ -f "$folder/Cargo.toml" ]; then
             cargo fmt --manifest-path "$folder/Cargo.toml" --check
         else
@@ -221,6 +222,10 @@ step_broker() {
         return 0
     fi
     timeout --kill-after=30 1500 bash examples/nats/run.sh
+}
+
+step_backends() {
+    timeout --kill-after=30 900 bash examples/backends/run.sh
 }
 
 # Load is measured by hand, on a machine that does nothing else.
