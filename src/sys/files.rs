@@ -54,7 +54,9 @@ pub(crate) struct Directory {
 impl Directory {
     /// Opens the directory, creating it if it does not exist, and takes its lock.
     pub(crate) fn open_exclusive(path: &Path) -> Result<Self> {
-        let missing = path.ancestors().take_while(|path| !path.exists()).count();
+        // Above a name alone is nothing, which stands for the current directory.
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing = path.ancestors().take_while(is_missing).count();
         match create_directories(path, missing) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {

@@ -20,6 +20,22 @@ fn a_second_run_over_the_same_input_prints_nothing() {
 }
 
 #[test]
+fn a_store_is_made_by_a_name_alone_or_by_several_that_are_not_there_yet() {
+    let place = Place::new();
+    for store in ["seen", "./again", "new/folder/seen", "new/other/"] {
+        for printed in [b"a\n".as_slice(), b""] {
+            let mut command = super::support::command(&["dedup", "--store", store]);
+            command.current_dir(place.path("")).stdin(std::process::Stdio::piped());
+            let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+            child.stdin.take().unwrap().write_all(b"a\n").unwrap();
+            let done = Done::from(child.wait_with_output().unwrap());
+            assert_eq!((done.code, done.stdout.as_slice()), (Some(0), printed), "{store}");
+        }
+        assert!(place.path(store).join("STORE").exists(), "{store}");
+    }
+}
+
+#[test]
 fn a_later_run_prints_only_what_was_added() {
     let place = Place::new();
     let store = place.text("store");
