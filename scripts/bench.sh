@@ -136,7 +136,7 @@ failed=0
 rm -f "$results" "$curves"
 
 load=$(cut -d ' ' -f 1 /proc/loadavg)
-if [ "$mode" = standard ] && awk -v load="$load" 'BEGIN { exit !(load > 0.5) }'; then
+if [ "$mode" = standard ] && awk -v busy="$load" 'BEGIN { exit !(busy > 0.5) }'; then
     say "the machine is busy (load $load), and the plots will say so: better wait"
 fi
 

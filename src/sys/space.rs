@@ -17,6 +17,7 @@ use crate::sys::prefetch::prefetch;
 use crate::sys::words::WORD;
 
 const PAGE_BYTES: usize = 4096;
+const LINE_BYTES: usize = 64;
 
 /// Words that one look at a place shows.
 pub(crate) const WINDOW_WORDS: usize = 40;
@@ -81,6 +82,8 @@ impl Space {
     #[inline]
     pub(crate) fn prefetch(&self, at: usize) {
         prefetch(self.map.as_ptr().wrapping_add(at));
+        // A short outcome is copied with all that it might have: the end may be one line further.
+        prefetch(self.map.as_ptr().wrapping_add(at + LINE_BYTES));
     }
 
     /// Shows the first `bytes` of `file` at offset `at`, written through to the file.
