@@ -76,7 +76,7 @@ pub struct Timed<S> {
 }
 
 impl<S> Timed<S> {
-    /// Times the calls of this session, or does not.
+    /// Times the calls of one thread, or does not.
     pub fn new(session: S, is_timed: bool) -> Result<Timed<S>> {
         let times = is_timed.then(Times::new).transpose()?.map(Box::new);
         Ok(Timed { session, times })
